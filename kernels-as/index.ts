@@ -1,0 +1,10 @@
+// The kernels: flat functions over raw pointers into one imported memory. They allocate nothing and hold no data;
+// the engine owns the memory map. One file per family.
+export * from './gemm';
+export * from './elementwise';
+export * from './reduce';
+export * from './loss';
+export * from './per-example';
+export * from './optimizer';
+export * from './random';
+export * from './gather';
