@@ -1,0 +1,277 @@
+// The parts a matrix product is made of: packed panels, the micro-kernel and the loop over tiles. Convolution packs
+// its patches into the same panels.
+//
+// Packed A: panels of MR rows, each panel [k, MR]. Packed B: panels of NR columns, each panel [k, NR]. Both are
+// contiguous, so the micro-kernel reads two streams forward and its addresses have constant offsets. Lanes beyond the
+// edge hold copies or zeros: they only reach elements that are never stored.
+
+/** Rows of a tile. 4x8, not unrolled, load-splat, is the fastest tile in V8 for both builds (16 registers). */
+export const MR: i32 = 4;
+/** Columns of a tile. */
+export const NR: i32 = 8;
+/** Blocks that stay in cache: a panel of B [KC, NR] in L1, packed A [MC, KC] and packed B [KC, NC] in L2. */
+export const KC: i32 = 384;
+export const MC: i32 = 96;
+export const NC: i32 = 512;
+
+/** Bytes of packed A, packed B, and the tile and bias of an edge, in this order in the scratch. */
+export const PACKED_A_BYTES: i32 = MC * KC * 4;
+export const PACKED_B_BYTES: i32 = NC * KC * 4;
+export const EDGE_BYTES: i32 = (MR + 1) * NR * 4;
+
+/** c + a * b: two roundings in the base build, one in the relaxed build. */
+// @ts-ignore: decorator
+@inline
+export function madd(c: v128, a: v128, b: v128): v128 {
+  return ASC_FEATURE_RELAXED_SIMD ? f32x4.relaxed_madd(a, b, c) : f32x4.add(c, f32x4.mul(a, b));
+}
+
+/**
+ * One full tile: C[4, 8] = (accumulate ? C : 0) + A·B over k ≥ 1 steps of one panel each, in order of k; then + bias[8]
+ * (when not 0), then ReLU (when activation is 1). `ldc` in bytes.
+ */
+export function tile(
+  c: usize,
+  ldc: usize,
+  a: usize,
+  b: usize,
+  k: i32,
+  accumulate: i32,
+  bias: usize,
+  activation: i32,
+): void {
+  const c1 = c + ldc;
+  const c2 = c1 + ldc;
+  const c3 = c2 + ldc;
+  let s00 = f32x4.splat(0);
+  let s01 = s00;
+  let s10 = s00;
+  let s11 = s00;
+  let s20 = s00;
+  let s21 = s00;
+  let s30 = s00;
+  let s31 = s00;
+  if (accumulate) {
+    s00 = v128.load(c);
+    s01 = v128.load(c, 16);
+    s10 = v128.load(c1);
+    s11 = v128.load(c1, 16);
+    s20 = v128.load(c2);
+    s21 = v128.load(c2, 16);
+    s30 = v128.load(c3);
+    s31 = v128.load(c3, 16);
+  }
+  const end = a + (<usize>k << 4);
+  do {
+    const b0 = v128.load(b);
+    const b1 = v128.load(b, 16);
+    let x = v128.load_splat<f32>(a);
+    s00 = madd(s00, x, b0);
+    s01 = madd(s01, x, b1);
+    x = v128.load_splat<f32>(a, 4);
+    s10 = madd(s10, x, b0);
+    s11 = madd(s11, x, b1);
+    x = v128.load_splat<f32>(a, 8);
+    s20 = madd(s20, x, b0);
+    s21 = madd(s21, x, b1);
+    x = v128.load_splat<f32>(a, 12);
+    s30 = madd(s30, x, b0);
+    s31 = madd(s31, x, b1);
+    a += 16;
+    b += 32;
+  } while (a < end);
+  if (bias) {
+    const bias0 = v128.load(bias);
+    const bias1 = v128.load(bias, 16);
+    s00 = f32x4.add(s00, bias0);
+    s01 = f32x4.add(s01, bias1);
+    s10 = f32x4.add(s10, bias0);
+    s11 = f32x4.add(s11, bias1);
+    s20 = f32x4.add(s20, bias0);
+    s21 = f32x4.add(s21, bias1);
+    s30 = f32x4.add(s30, bias0);
+    s31 = f32x4.add(s31, bias1);
+  }
+  if (activation) {
+    const zero = f32x4.splat(0);
+    s00 = f32x4.max(s00, zero);
+    s01 = f32x4.max(s01, zero);
+    s10 = f32x4.max(s10, zero);
+    s11 = f32x4.max(s11, zero);
+    s20 = f32x4.max(s20, zero);
+    s21 = f32x4.max(s21, zero);
+    s30 = f32x4.max(s30, zero);
+    s31 = f32x4.max(s31, zero);
+  }
+  v128.store(c, s00);
+  v128.store(c, s01, 16);
+  v128.store(c1, s10);
+  v128.store(c1, s11, 16);
+  v128.store(c2, s20);
+  v128.store(c2, s21, 16);
+  v128.store(c3, s30);
+  v128.store(c3, s31, 16);
+}
+
+/** Copies rows × columns floats; the strides are in bytes. */
+function copyBlock(out: usize, outStride: usize, from: usize, fromStride: usize, rows: i32, columns: i32): void {
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      store<f32>(out + (<usize>column << 2), load<f32>(from + (<usize>column << 2)));
+    }
+    out += outStride;
+    from += fromStride;
+  }
+}
+
+/** A tile of which only rows × columns are in C: computed in `edge` (EDGE_BYTES) and copied. */
+function edgeTile(
+  c: usize,
+  ldc: usize,
+  rows: i32,
+  columns: i32,
+  a: usize,
+  b: usize,
+  k: i32,
+  accumulate: i32,
+  bias: usize,
+  activation: i32,
+  edge: usize,
+): void {
+  const edgeBias = edge + MR * NR * 4;
+  if (accumulate) copyBlock(edge, NR * 4, c, ldc, rows, columns);
+  if (bias) copyBlock(edgeBias, 0, bias, 0, 1, columns);
+  tile(edge, NR * 4, a, b, k, accumulate, bias ? edgeBias : 0, activation);
+  copyBlock(c, ldc, edge, NR * 4, rows, columns);
+}
+
+/** C[m, n] from packed A [m, k] and packed B [k, n], tile by tile; arguments as `tile`. */
+export function multiplyPacked(
+  c: usize,
+  ldc: usize,
+  m: i32,
+  n: i32,
+  k: i32,
+  a: usize,
+  b: usize,
+  accumulate: i32,
+  bias: usize,
+  activation: i32,
+  edge: usize,
+): void {
+  const panelA = <usize>(k * MR * 4);
+  const panelB = <usize>(k * NR * 4);
+  for (let j = 0; j < n; j += NR) {
+    const columns = min(NR, n - j);
+    const tileBias = bias ? bias + (<usize>j << 2) : 0;
+    let tileA = a;
+    let tileC = c + (<usize>j << 2);
+    for (let i = 0; i < m; i += MR) {
+      const rows = min(MR, m - i);
+      if (rows == MR && columns == NR) tile(tileC, ldc, tileA, b, k, accumulate, tileBias, activation);
+      else edgeTile(tileC, ldc, rows, columns, tileA, b, k, accumulate, tileBias, activation, edge);
+      tileA += panelA;
+      tileC += ldc * MR;
+    }
+    b += panelB;
+  }
+}
+
+/**
+ * Packs 4 neighbouring columns of X [k, …] (`width` of them exist; the rest become 0): row p goes to out + p·outStride,
+ * times scale[p] when scale is not 0. Strides in bytes.
+ */
+function packColumns(out: usize, outStride: usize, x: usize, ldx: usize, width: i32, k: i32, scale: usize): void {
+  for (let p = 0; p < k; p++) {
+    let row = f32x4.splat(0);
+    if (width >= 4) {
+      row = v128.load(x);
+    } else {
+      if (width > 0) row = v128.load32_zero(x);
+      if (width > 1) row = f32x4.replace_lane(row, 1, load<f32>(x, 4));
+      if (width > 2) row = f32x4.replace_lane(row, 2, load<f32>(x, 8));
+    }
+    if (scale) {
+      row = f32x4.mul(row, v128.load_splat<f32>(scale));
+      scale += 4;
+    }
+    v128.store(out, row);
+    out += outStride;
+    x += ldx;
+  }
+}
+
+/**
+ * Packs 4 neighbouring rows of X […, k] transposed (`width` of them exist, at least 1; the last is repeated): index p
+ * of the rows goes to out + p·outStride, times scale[p] when scale is not 0. Strides in bytes.
+ */
+function packRows(out: usize, outStride: usize, x: usize, ldx: usize, width: i32, k: i32, scale: usize): void {
+  const x1 = width > 1 ? x + ldx : x;
+  const x2 = width > 2 ? x1 + ldx : x1;
+  const x3 = width > 3 ? x2 + ldx : x2;
+  const bytes = <usize>k << 2;
+  const whole = bytes & ~15;
+  let at: usize = 0;
+  for (; at < whole; at += 16) {
+    const r0 = v128.load(x + at);
+    const r1 = v128.load(x1 + at);
+    const r2 = v128.load(x2 + at);
+    const r3 = v128.load(x3 + at);
+    const low01 = v128.shuffle<f32>(r0, r1, 0, 4, 1, 5);
+    const low23 = v128.shuffle<f32>(r2, r3, 0, 4, 1, 5);
+    const high01 = v128.shuffle<f32>(r0, r1, 2, 6, 3, 7);
+    const high23 = v128.shuffle<f32>(r2, r3, 2, 6, 3, 7);
+    let p0 = v128.shuffle<f32>(low01, low23, 0, 1, 4, 5);
+    let p1 = v128.shuffle<f32>(low01, low23, 2, 3, 6, 7);
+    let p2 = v128.shuffle<f32>(high01, high23, 0, 1, 4, 5);
+    let p3 = v128.shuffle<f32>(high01, high23, 2, 3, 6, 7);
+    if (scale) {
+      p0 = f32x4.mul(p0, v128.load_splat<f32>(scale + at));
+      p1 = f32x4.mul(p1, v128.load_splat<f32>(scale + at, 4));
+      p2 = f32x4.mul(p2, v128.load_splat<f32>(scale + at, 8));
+      p3 = f32x4.mul(p3, v128.load_splat<f32>(scale + at, 12));
+    }
+    v128.store(out, p0);
+    out += outStride;
+    v128.store(out, p1);
+    out += outStride;
+    v128.store(out, p2);
+    out += outStride;
+    v128.store(out, p3);
+    out += outStride;
+  }
+  for (; at < bytes; at += 4) {
+    const factor = scale ? load<f32>(scale + at) : f32(1);
+    store<f32>(out, load<f32>(x + at) * factor);
+    store<f32>(out, load<f32>(x1 + at) * factor, 4);
+    store<f32>(out, load<f32>(x2 + at) * factor, 8);
+    store<f32>(out, load<f32>(x3 + at) * factor, 12);
+    out += outStride;
+  }
+}
+
+/** Packs A [m, k], or its transpose stored [k, m], into panels of MR rows. `lda` in bytes. */
+export function packA(out: usize, a: usize, lda: usize, m: i32, k: i32, transposed: i32): void {
+  for (let i = 0; i < m; i += MR) {
+    if (transposed) packColumns(out, MR * 4, a + (<usize>i << 2), lda, m - i, k, 0);
+    else packRows(out, MR * 4, a + <usize>i * lda, lda, m - i, k, 0);
+    out += <usize>(k * MR * 4);
+  }
+}
+
+/**
+ * Packs B [k, n], or its transpose stored [n, k], into panels of NR columns, row p times scale[p] when scale is not 0.
+ * `ldb` in bytes.
+ */
+export function packB(out: usize, b: usize, ldb: usize, n: i32, k: i32, transposed: i32, scale: usize): void {
+  for (let j = 0; j < n; j += NR) {
+    for (let half = 0; half < NR; half += 4) {
+      const column = min(j + half, n - 1);
+      const width = n - j - half;
+      const to = out + (<usize>half << 2);
+      if (transposed) packRows(to, NR * 4, b + <usize>column * ldb, ldb, width, k, scale);
+      else packColumns(to, NR * 4, b + (<usize>column << 2), ldb, width, k, scale);
+    }
+    out += <usize>(k * NR * 4);
+  }
+}

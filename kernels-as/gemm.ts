@@ -1,0 +1,77 @@
+// Matrix products. Every element is the f32 sum over k in order, starting from C or 0, whatever the sizes and blocks:
+// a row's bits do not depend on the other rows, and a sum over a batch may be split into several calls.
+// The exception is C with few columns (n ≤ 4, A not transposed), where four lanes share the sum over k.
+import { EDGE_BYTES, KC, MC, NC, PACKED_A_BYTES, PACKED_B_BYTES, madd, multiplyPacked, packA, packB, tile } from './gemm-core';
+
+/** The most columns that the kernels for narrow C take. */
+const NARROW: i32 = 4;
+
+/** Bytes of scratch memory that `gemm` needs, for any sizes. */
+export function gemmScratchBytes(): i32 {
+  return PACKED_A_BYTES + PACKED_B_BYTES + EDGE_BYTES;
+}
+
+/**
+ * C[m, n] = activation((accumulate ? C : 0) + op(A)·diag(scaleK)·op(B) + bias[n]).
+ * Row-major, leading dimensions in floats. transA: A is stored [k, m]; transB: B is stored [n, k]. bias and scaleK may
+ * be 0 (none). activation: 0 none, 1 ReLU. scratch: `gemmScratchBytes()` bytes.
+ */
+export function gemm(
+  transA: i32,
+  transB: i32,
+  m: i32,
+  n: i32,
+  k: i32,
+  a: usize,
+  lda: i32,
+  b: usize,
+  ldb: i32,
+  c: usize,
+  ldc: i32,
+  accumulate: i32,
+  bias: usize,
+  activation: i32,
+  scaleK: usize,
+  scratch: usize,
+): void {
+  const aStride = <usize>lda << 2;
+  const bStride = <usize>ldb << 2;
+  const cStride = <usize>ldc << 2;
+  const packedB = scratch + PACKED_A_BYTES;
+  const edge = packedB + PACKED_B_BYTES;
+  // k in equal blocks: a short last one would pay for loading and storing C like a full one.
+  const blocks = max(1, (k + KC - 1) / KC);
+  const depth = (k + blocks - 1) / blocks;
+  for (let j = 0; j < n; j += NC) {
+    const columns = min(NC, n - j);
+    for (let p = 0; p < k; p += depth) {
+      const steps = min(depth, k - p);
+      const last = p + steps >= k;
+      const firstB = transB ? b + <usize>j * bStride + (<usize>p << 2) : b + <usize>p * bStride + (<usize>j << 2);
+      packB(packedB, firstB, bStride, columns, steps, transB, scaleK ? scaleK + (<usize>p << 2) : 0);
+      for (let i = 0; i < m; i += MC) {
+        const rows = min(MC, m - i);
+        const firstA = transA ? a + <usize>p * aStride + (<usize>i << 2) : a + <usize>i * aStride + (<usize>p << 2);
+        packA(scratch, firstA, aStride, rows, steps, transA);
+        multiplyPacked(
+          c + <usize>i * cStride + (<usize>j << 2),
+          cStride,
+          rows,
+          columns,
+          steps,
+          scratch,
+          packedB,
+          p > 0 ? 1 : accumulate,
+          last && bias ? bias + (<usize>j << 2) : 0,
+          last ? activation : 0,
+          edge,
+        );
+      }
+    }
+  }
+}
+
+/** The micro-kernel alone, `repeats` times on one panel of A [k, 4] and one of B [k, 8] that stay in L1: the ceiling. */
+export function gemmPeak(c: usize, a: usize, b: usize, k: i32, repeats: i32): void {
+  for (let repeat = 0; repeat < repeats; repeat++) tile(c, 32, a, b, k, 1, 0, 0);
+}
