@@ -2,6 +2,7 @@
 // whose order is a function of the length alone.
 
 /** The first `count` (1 to 3) floats at p, other lanes 0. */
+// @ts-ignore: decorator
 @inline
 export function loadTail(p: usize, count: i32): v128 {
   if (count == 1) return v128.load32_zero(p);
@@ -10,6 +11,7 @@ export function loadTail(p: usize, count: i32): v128 {
 }
 
 /** Stores the first `count` (1 to 3) lanes. */
+// @ts-ignore: decorator
 @inline
 export function storeTail(p: usize, value: v128, count: i32): void {
   if (count == 1) {
@@ -21,11 +23,13 @@ export function storeTail(p: usize, value: v128, count: i32): void {
 }
 
 /** Two floats at p as float64. */
+// @ts-ignore: decorator
 @inline
 export function loadPair(p: usize, offset: usize = 0): v128 {
   return f64x2.promote_low_f32x4(v128.load64_zero(p + offset));
 }
 
+// @ts-ignore: decorator
 @inline
 export function sumOfLanes(v: v128): f64 {
   return f64x2.extract_lane(v, 0) + f64x2.extract_lane(v, 1);

@@ -1,0 +1,521 @@
+// Elementwise kernels, strided copies and in-place updates, on four f32 lanes. The element at an index has the same
+// bits wherever it falls in a vector: the last one to three elements go through the same code in a partial vector.
+import { exp4, log4, sigmoid4, tanh4 } from './math';
+import { loadTail, storeTail } from './lanes';
+
+const enum Unary {
+  Negate,
+  Exp,
+  Log,
+  Tanh,
+  Sigmoid,
+  Relu,
+  Sqrt,
+  Square,
+  Absolute,
+  Sign,
+  Reciprocal,
+  Step,
+}
+
+const enum Binary {
+  Add,
+  Subtract,
+  Multiply,
+  Divide,
+  Maximum,
+  Equal,
+  Greater,
+  ReluGradient,
+  TanhGradient,
+  SigmoidGradient,
+}
+
+// @ts-ignore: decorator
+@inline
+function one(): v128 {
+  return f32x4.splat(1);
+}
+
+/** 1 where the mask is set, else 0. */
+// @ts-ignore: decorator
+@inline
+function oneWhere(mask: v128): v128 {
+  return v128.and(mask, one());
+}
+
+// @ts-ignore: decorator
+@inline
+function applyUnary(op: Unary, x: v128): v128 {
+  const zero = f32x4.splat(0);
+  if (op == Unary.Negate) return f32x4.neg(x);
+  if (op == Unary.Exp) return exp4(x);
+  if (op == Unary.Log) return log4(x);
+  if (op == Unary.Tanh) return tanh4(x);
+  if (op == Unary.Sigmoid) return sigmoid4(x);
+  if (op == Unary.Relu) return f32x4.pmax(x, zero);
+  if (op == Unary.Sqrt) return f32x4.sqrt(x);
+  if (op == Unary.Square) return f32x4.mul(x, x);
+  if (op == Unary.Absolute) return f32x4.abs(x);
+  if (op == Unary.Reciprocal) return f32x4.div(one(), x);
+  if (op == Unary.Step) return oneWhere(f32x4.gt(x, zero));
+  // Sign: ±1; zeros and NaN stay as they are.
+  const unit = v128.or(one(), v128.and(x, i32x4.splat(0x80000000)));
+  return v128.bitselect(unit, x, v128.or(f32x4.lt(x, zero), f32x4.gt(x, zero)));
+}
+
+// @ts-ignore: decorator
+@inline
+function applyBinary(op: Binary, a: v128, b: v128): v128 {
+  if (op == Binary.Add) return f32x4.add(a, b);
+  if (op == Binary.Subtract) return f32x4.sub(a, b);
+  if (op == Binary.Multiply) return f32x4.mul(a, b);
+  if (op == Binary.Divide) return f32x4.div(a, b);
+  if (op == Binary.Maximum) return f32x4.max(a, b);
+  if (op == Binary.Equal) return oneWhere(f32x4.eq(a, b));
+  if (op == Binary.Greater) return oneWhere(f32x4.gt(a, b));
+  // The gradients: a is the op's output y, b the gradient of it.
+  if (op == Binary.ReluGradient) return v128.and(b, f32x4.gt(a, f32x4.splat(0)));
+  if (op == Binary.TanhGradient) return f32x4.mul(b, f32x4.sub(one(), f32x4.mul(a, a)));
+  return f32x4.mul(b, f32x4.mul(a, f32x4.sub(one(), a)));
+}
+
+// @ts-ignore: decorator
+@inline
+function unary(op: Unary, out: usize, a: usize, n: i32): void {
+  let to = out;
+  let from = a;
+  const end = from + (<usize>(n & ~3) << 2);
+  while (from < end) {
+    v128.store(to, applyUnary(op, v128.load(from)));
+    from += 16;
+    to += 16;
+  }
+  const rest = n & 3;
+  if (rest) storeTail(to, applyUnary(op, loadTail(from, rest)), rest);
+}
+
+/** Both operands contiguous. */
+// @ts-ignore: decorator
+@inline
+function binaryContiguous(op: Binary, out: usize, a: usize, b: usize, n: i32): void {
+  let to = out;
+  let pa = a;
+  let pb = b;
+  for (let blocks = n >> 3; blocks > 0; blocks--) {
+    const first = applyBinary(op, v128.load(pa), v128.load(pb));
+    const second = applyBinary(op, v128.load(pa, 16), v128.load(pb, 16));
+    v128.store(to, first);
+    v128.store(to, second, 16);
+    pa += 32;
+    pb += 32;
+    to += 32;
+  }
+  if (n & 4) {
+    v128.store(to, applyBinary(op, v128.load(pa), v128.load(pb)));
+    pa += 16;
+    pb += 16;
+    to += 16;
+  }
+  const rest = n & 3;
+  if (rest) storeTail(to, applyBinary(op, loadTail(pa, rest), loadTail(pb, rest)), rest);
+}
+
+/** One operand contiguous, the other a constant; `constantFirst` says which. */
+// @ts-ignore: decorator
+@inline
+function binaryConstant(op: Binary, constantFirst: bool, out: usize, a: usize, constant: v128, n: i32): void {
+  let to = out;
+  let from = a;
+  const end = from + (<usize>(n & ~3) << 2);
+  while (from < end) {
+    const x = v128.load(from);
+    v128.store(to, constantFirst ? applyBinary(op, constant, x) : applyBinary(op, x, constant));
+    from += 16;
+    to += 16;
+  }
+  const rest = n & 3;
+  if (rest) {
+    const x = loadTail(from, rest);
+    storeTail(to, constantFirst ? applyBinary(op, constant, x) : applyBinary(op, x, constant), rest);
+  }
+}
+
+/** One innermost row, any strides (in elements). */
+// @ts-ignore: decorator
+@inline
+function binaryRow(op: Binary, out: usize, a: usize, b: usize, n: i32, strideA: i32, strideB: i32): void {
+  if (strideA == 1 && strideB == 1) {
+    binaryContiguous(op, out, a, b, n);
+  } else if (strideA == 1 && strideB == 0) {
+    binaryConstant(op, false, out, a, v128.load32_splat(b), n);
+  } else if (strideA == 0 && strideB == 1) {
+    binaryConstant(op, true, out, b, v128.load32_splat(a), n);
+  } else {
+    let to = out;
+    let pa = a;
+    let pb = b;
+    for (let i = 0; i < n; i++) {
+      v128.store32_lane(to, applyBinary(op, v128.load32_zero(pa), v128.load32_zero(pb)), 0);
+      to += 4;
+      pa += <usize>strideA << 2;
+      pb += <usize>strideB << 2;
+    }
+  }
+}
+
+// @ts-ignore: decorator
+@inline
+function binary(
+  op: Binary, out: usize, a: usize, b: usize,
+  d0: i32, d1: i32, d2: i32, d3: i32,
+  a0: i32, a1: i32, a2: i32, a3: i32,
+  b0: i32, b1: i32, b2: i32, b3: i32,
+): void {
+  let to = out;
+  for (let i0 = 0; i0 < d0; i0++) {
+    for (let i1 = 0; i1 < d1; i1++) {
+      let pa = a + (<usize>(i0 * a0 + i1 * a1) << 2);
+      let pb = b + (<usize>(i0 * b0 + i1 * b1) << 2);
+      for (let i2 = 0; i2 < d2; i2++) {
+        binaryRow(op, to, pa, pb, d3, a3, b3);
+        to += <usize>d3 << 2;
+        pa += <usize>a2 << 2;
+        pb += <usize>b2 << 2;
+      }
+    }
+  }
+}
+
+/** out[n] = -a */
+export function negate(out: usize, a: usize, n: i32): void {
+  unary(Unary.Negate, out, a, n);
+}
+
+/** out[n] = e^a */
+export function exp(out: usize, a: usize, n: i32): void {
+  unary(Unary.Exp, out, a, n);
+}
+
+/** out[n] = ln a */
+export function log(out: usize, a: usize, n: i32): void {
+  unary(Unary.Log, out, a, n);
+}
+
+/** out[n] = tanh a */
+export function tanh(out: usize, a: usize, n: i32): void {
+  unary(Unary.Tanh, out, a, n);
+}
+
+/** out[n] = 1/(1 + e^-a) */
+export function sigmoid(out: usize, a: usize, n: i32): void {
+  unary(Unary.Sigmoid, out, a, n);
+}
+
+/** out[n] = max(a, 0); NaN stays NaN */
+export function relu(out: usize, a: usize, n: i32): void {
+  unary(Unary.Relu, out, a, n);
+}
+
+/** out[n] = √a */
+export function sqrt(out: usize, a: usize, n: i32): void {
+  unary(Unary.Sqrt, out, a, n);
+}
+
+/** out[n] = a² */
+export function square(out: usize, a: usize, n: i32): void {
+  unary(Unary.Square, out, a, n);
+}
+
+/** out[n] = |a| */
+export function absolute(out: usize, a: usize, n: i32): void {
+  unary(Unary.Absolute, out, a, n);
+}
+
+/** out[n] = -1, 0 or 1; NaN stays NaN */
+export function sign(out: usize, a: usize, n: i32): void {
+  unary(Unary.Sign, out, a, n);
+}
+
+/** out[n] = 1/a */
+export function reciprocal(out: usize, a: usize, n: i32): void {
+  unary(Unary.Reciprocal, out, a, n);
+}
+
+/** out[n] = 1 where a > 0, else 0 */
+export function step(out: usize, a: usize, n: i32): void {
+  unary(Unary.Step, out, a, n);
+}
+
+/** out[d0, d1, d2, d3], contiguous = a + b. Strides in elements, 0 to broadcast. */
+export function add(
+  out: usize, a: usize, b: usize,
+  d0: i32, d1: i32, d2: i32, d3: i32,
+  a0: i32, a1: i32, a2: i32, a3: i32,
+  b0: i32, b1: i32, b2: i32, b3: i32,
+): void {
+  binary(Binary.Add, out, a, b, d0, d1, d2, d3, a0, a1, a2, a3, b0, b1, b2, b3);
+}
+
+/** out[d0, d1, d2, d3], contiguous = a - b. Strides in elements, 0 to broadcast. */
+export function subtract(
+  out: usize, a: usize, b: usize,
+  d0: i32, d1: i32, d2: i32, d3: i32,
+  a0: i32, a1: i32, a2: i32, a3: i32,
+  b0: i32, b1: i32, b2: i32, b3: i32,
+): void {
+  binary(Binary.Subtract, out, a, b, d0, d1, d2, d3, a0, a1, a2, a3, b0, b1, b2, b3);
+}
+
+/** out[d0, d1, d2, d3], contiguous = a·b. Strides in elements, 0 to broadcast. */
+export function multiply(
+  out: usize, a: usize, b: usize,
+  d0: i32, d1: i32, d2: i32, d3: i32,
+  a0: i32, a1: i32, a2: i32, a3: i32,
+  b0: i32, b1: i32, b2: i32, b3: i32,
+): void {
+  binary(Binary.Multiply, out, a, b, d0, d1, d2, d3, a0, a1, a2, a3, b0, b1, b2, b3);
+}
+
+/** out[d0, d1, d2, d3], contiguous = a/b. Strides in elements, 0 to broadcast. */
+export function divide(
+  out: usize, a: usize, b: usize,
+  d0: i32, d1: i32, d2: i32, d3: i32,
+  a0: i32, a1: i32, a2: i32, a3: i32,
+  b0: i32, b1: i32, b2: i32, b3: i32,
+): void {
+  binary(Binary.Divide, out, a, b, d0, d1, d2, d3, a0, a1, a2, a3, b0, b1, b2, b3);
+}
+
+/** out[d0, d1, d2, d3], contiguous = max(a, b); NaN if either is. Strides in elements, 0 to broadcast. */
+export function maximum(
+  out: usize, a: usize, b: usize,
+  d0: i32, d1: i32, d2: i32, d3: i32,
+  a0: i32, a1: i32, a2: i32, a3: i32,
+  b0: i32, b1: i32, b2: i32, b3: i32,
+): void {
+  binary(Binary.Maximum, out, a, b, d0, d1, d2, d3, a0, a1, a2, a3, b0, b1, b2, b3);
+}
+
+/** out[d0, d1, d2, d3], contiguous = 1 where a = b, else 0. Strides in elements, 0 to broadcast. */
+export function equal(
+  out: usize, a: usize, b: usize,
+  d0: i32, d1: i32, d2: i32, d3: i32,
+  a0: i32, a1: i32, a2: i32, a3: i32,
+  b0: i32, b1: i32, b2: i32, b3: i32,
+): void {
+  binary(Binary.Equal, out, a, b, d0, d1, d2, d3, a0, a1, a2, a3, b0, b1, b2, b3);
+}
+
+/** out[d0, d1, d2, d3], contiguous = 1 where a > b, else 0. Strides in elements, 0 to broadcast. */
+export function greater(
+  out: usize, a: usize, b: usize,
+  d0: i32, d1: i32, d2: i32, d3: i32,
+  a0: i32, a1: i32, a2: i32, a3: i32,
+  b0: i32, b1: i32, b2: i32, b3: i32,
+): void {
+  binary(Binary.Greater, out, a, b, d0, d1, d2, d3, a0, a1, a2, a3, b0, b1, b2, b3);
+}
+
+/** out[n] = dOut·(1 - y²), where y = tanh x */
+export function tanhGradient(out: usize, y: usize, dOut: usize, n: i32): void {
+  binaryContiguous(Binary.TanhGradient, out, y, dOut, n);
+}
+
+/** out[n] = dOut·y·(1 - y), where y = sigmoid x */
+export function sigmoidGradient(out: usize, y: usize, dOut: usize, n: i32): void {
+  binaryContiguous(Binary.SigmoidGradient, out, y, dOut, n);
+}
+
+/** out[n] = dOut where y > 0, else 0 */
+export function reluGradient(out: usize, y: usize, dOut: usize, n: i32): void {
+  binaryContiguous(Binary.ReluGradient, out, y, dOut, n);
+}
+
+/** out[n] = a held within [low, high]; NaN stays NaN */
+export function clamp(out: usize, a: usize, low: f32, high: f32, n: i32): void {
+  const lowest = f32x4.splat(low);
+  const highest = f32x4.splat(high);
+  for (let i = 0; i < (n & ~3); i += 4) {
+    const offset = <usize>i << 2;
+    v128.store(out + offset, f32x4.pmin(f32x4.pmax(v128.load(a + offset), lowest), highest));
+  }
+  const rest = n & 3;
+  const offset = <usize>(n & ~3) << 2;
+  if (rest) storeTail(out + offset, f32x4.pmin(f32x4.pmax(loadTail(a + offset, rest), lowest), highest), rest);
+}
+
+/** out[n] = 1 where low ≤ a ≤ high, else 0 */
+export function insideMask(out: usize, a: usize, low: f32, high: f32, n: i32): void {
+  const lowest = f32x4.splat(low);
+  const highest = f32x4.splat(high);
+  for (let i = 0; i < n; i += 4) {
+    const offset = <usize>i << 2;
+    const rest = n - i;
+    const x = rest >= 4 ? v128.load(a + offset) : loadTail(a + offset, rest);
+    const inside = oneWhere(v128.and(f32x4.ge(x, lowest), f32x4.le(x, highest)));
+    if (rest >= 4) v128.store(out + offset, inside);
+    else storeTail(out + offset, inside, rest);
+  }
+}
+
+/** One row with a stride (in elements) on the input. */
+// @ts-ignore: decorator
+@inline
+function copyRow(out: usize, a: usize, n: i32, stride: i32): void {
+  let to = out;
+  let from = a;
+  const end = to + (<usize>(n & ~3) << 2);
+  const rest = n & 3;
+  if (stride == 1) {
+    while (to < end) {
+      v128.store(to, v128.load(from));
+      to += 16;
+      from += 16;
+    }
+    if (rest) storeTail(to, loadTail(from, rest), rest);
+  } else if (stride == 0) {
+    const value = v128.load32_splat(from);
+    while (to < end) {
+      v128.store(to, value);
+      to += 16;
+    }
+    if (rest) storeTail(to, value, rest);
+  } else {
+    for (let i = 0; i < n; i++) {
+      store<f32>(to, load<f32>(from));
+      to += 4;
+      from += <usize>stride << 2;
+    }
+  }
+}
+
+/** out[rows, cols] = a transposed: a's element (r, c) is at r + c·stride. Blocks of 4×4. */
+function transpose(out: usize, a: usize, rows: i32, cols: i32, stride: i32): void {
+  const fullRows = rows & ~3;
+  const fullCols = cols & ~3;
+  const lineA = <usize>stride << 2;
+  const lineOut = <usize>cols << 2;
+  for (let r = 0; r < fullRows; r += 4) {
+    let from = a + (<usize>r << 2);
+    let to = out + <usize>r * lineOut;
+    for (let c = 0; c < fullCols; c += 4) {
+      const x0 = v128.load(from);
+      const x1 = v128.load(from + lineA);
+      const x2 = v128.load(from + 2 * lineA);
+      const x3 = v128.load(from + 3 * lineA);
+      const low01 = v128.shuffle<f32>(x0, x1, 0, 4, 1, 5);
+      const low23 = v128.shuffle<f32>(x2, x3, 0, 4, 1, 5);
+      const high01 = v128.shuffle<f32>(x0, x1, 2, 6, 3, 7);
+      const high23 = v128.shuffle<f32>(x2, x3, 2, 6, 3, 7);
+      v128.store(to, v128.shuffle<f32>(low01, low23, 0, 1, 4, 5));
+      v128.store(to + lineOut, v128.shuffle<f32>(low01, low23, 2, 3, 6, 7));
+      v128.store(to + 2 * lineOut, v128.shuffle<f32>(high01, high23, 0, 1, 4, 5));
+      v128.store(to + 3 * lineOut, v128.shuffle<f32>(high01, high23, 2, 3, 6, 7));
+      from += 4 * lineA;
+      to += 16;
+    }
+    for (let c = fullCols; c < cols; c++) {
+      for (let i: usize = 0; i < 4; i++) store<f32>(to + i * lineOut, load<f32>(from + (i << 2)));
+      from += lineA;
+      to += 4;
+    }
+  }
+  for (let r = fullRows; r < rows; r++) copyRow(out + <usize>r * lineOut, a + (<usize>r << 2), cols, stride);
+}
+
+/** out[d0, d1, d2, d3], contiguous = a with the given strides (in elements): transpose, broadcast, slice. */
+export function copyStrided(
+  out: usize, a: usize,
+  d0: i32, d1: i32, d2: i32, d3: i32,
+  a0: i32, a1: i32, a2: i32, a3: i32,
+): void {
+  let to = out;
+  for (let i0 = 0; i0 < d0; i0++) {
+    for (let i1 = 0; i1 < d1; i1++) {
+      let from = a + (<usize>(i0 * a0 + i1 * a1) << 2);
+      if (a2 == 1 && a3 > 1) {
+        transpose(to, from, d2, d3, a3);
+        to += <usize>(d2 * d3) << 2;
+        continue;
+      }
+      for (let i2 = 0; i2 < d2; i2++) {
+        copyRow(to, from, d3, a3);
+        to += <usize>d3 << 2;
+        from += <usize>a2 << 2;
+      }
+    }
+  }
+}
+
+/** out, with strides o0…o3 (in elements) += a[d0, d1, d2, d3], contiguous: the gradient of a slice. */
+export function addToStrided(
+  out: usize, a: usize,
+  d0: i32, d1: i32, d2: i32, d3: i32,
+  o0: i32, o1: i32, o2: i32, o3: i32,
+): void {
+  let from = a;
+  for (let i0 = 0; i0 < d0; i0++) {
+    for (let i1 = 0; i1 < d1; i1++) {
+      let to = out + (<usize>(i0 * o0 + i1 * o1) << 2);
+      for (let i2 = 0; i2 < d2; i2++) {
+        if (o3 == 1) {
+          binaryContiguous(Binary.Add, to, to, from, d3);
+          from += <usize>d3 << 2;
+        } else {
+          let p = to;
+          for (let i3 = 0; i3 < d3; i3++) {
+            store<f32>(p, load<f32>(p) + load<f32>(from));
+            p += <usize>o3 << 2;
+            from += 4;
+          }
+        }
+        to += <usize>o2 << 2;
+      }
+    }
+  }
+}
+
+/** out[n] = value */
+export function fill(out: usize, value: f32, n: i32): void {
+  const values = f32x4.splat(value);
+  let to = out;
+  const end = to + (<usize>(n & ~3) << 2);
+  while (to < end) {
+    v128.store(to, values);
+    to += 16;
+  }
+  if (n & 3) storeTail(to, values, n & 3);
+}
+
+/** out[n] += scale·a */
+export function addScaled(out: usize, a: usize, scale: f32, n: i32): void {
+  const scales = f32x4.splat(scale);
+  let to = out;
+  let from = a;
+  const end = to + (<usize>(n & ~3) << 2);
+  while (to < end) {
+    v128.store(to, f32x4.add(v128.load(to), f32x4.mul(scales, v128.load(from))));
+    to += 16;
+    from += 16;
+  }
+  const rest = n & 3;
+  if (rest) storeTail(to, f32x4.add(loadTail(to, rest), f32x4.mul(scales, loadTail(from, rest))), rest);
+}
+
+/** out[n] = scale·a */
+export function scaleBy(out: usize, a: usize, scale: f32, n: i32): void {
+  binaryConstant(Binary.Multiply, false, out, a, f32x4.splat(scale), n);
+}
+
+/** out f32[n] = a f64[n], rounded to nearest */
+export function toF32FromF64(out: usize, a: usize, n: i32): void {
+  let to = out;
+  let from = a;
+  for (let i = n >> 1; i > 0; i--) {
+    v128.store64_lane(to, f32x4.demote_f64x2_zero(v128.load(from)), 0);
+    to += 8;
+    from += 16;
+  }
+  if (n & 1) store<f32>(to, <f32>load<f64>(from));
+}
