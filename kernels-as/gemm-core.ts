@@ -4,6 +4,7 @@
 // Packed A: panels of MR rows, each panel [k, MR]. Packed B: panels of NR columns, each panel [k, NR]. Both are
 // contiguous, so the micro-kernel reads two streams forward and its addresses have constant offsets. Lanes beyond the
 // edge hold copies or zeros: they only reach elements that are never stored.
+import { loadTail } from './lanes';
 
 /** Rows of a tile. 4x8, not unrolled, load-splat, is the fastest tile in V8 for both builds (16 registers). */
 export const MR: i32 = 4;
@@ -20,7 +21,6 @@ export const PACKED_B_BYTES: i32 = NC * KC * 4;
 export const EDGE_BYTES: i32 = (MR + 1) * NR * 4;
 
 /** c + a * b: two roundings in the base build, one in the relaxed build. */
-// @ts-ignore: decorator
 @inline
 export function madd(c: v128, a: v128, b: v128): v128 {
   return ASC_FEATURE_RELAXED_SIMD ? f32x4.relaxed_madd(a, b, c) : f32x4.add(c, f32x4.mul(a, b));
@@ -183,14 +183,7 @@ export function multiplyPacked(
  */
 function packColumns(out: usize, outStride: usize, x: usize, ldx: usize, width: i32, k: i32, scale: usize): void {
   for (let p = 0; p < k; p++) {
-    let row = f32x4.splat(0);
-    if (width >= 4) {
-      row = v128.load(x);
-    } else {
-      if (width > 0) row = v128.load32_zero(x);
-      if (width > 1) row = f32x4.replace_lane(row, 1, load<f32>(x, 4));
-      if (width > 2) row = f32x4.replace_lane(row, 2, load<f32>(x, 8));
-    }
+    let row = width >= 4 ? v128.load(x) : width > 0 ? loadTail(x, width) : f32x4.splat(0);
     if (scale) {
       row = f32x4.mul(row, v128.load_splat<f32>(scale));
       scale += 4;

@@ -1,10 +1,14 @@
 // Matrix products. Every element is the f32 sum over k in order, starting from C or 0, whatever the sizes and blocks:
 // a row's bits do not depend on the other rows, and a sum over a batch may be split into several calls.
 // The exception is C with few columns (n ≤ 4, A not transposed), where four lanes share the sum over k.
-import { EDGE_BYTES, KC, MC, NC, PACKED_A_BYTES, PACKED_B_BYTES, madd, multiplyPacked, packA, packB, tile } from './gemm-core';
+import { EDGE_BYTES, KC, MC, NC, PACKED_A_BYTES, PACKED_B_BYTES, multiplyPacked, packA, packB, tile } from './gemm-core';
+import { multiplyColumns, multiplyStreamed } from './gemm-narrow';
 
-/** The most columns that the kernels for narrow C take. */
-const NARROW: i32 = 4;
+/** The most columns, or rows, that the kernels for narrow products take. */
+const COLUMNS: i32 = 4;
+const STREAMED: i32 = 4;
+/** The longest k for which the transposed columns fit in the scratch. */
+const COLUMNS_DEPTH: i32 = PACKED_B_BYTES / (COLUMNS * 4);
 
 /** Bytes of scratch memory that `gemm` needs, for any sizes. */
 export function gemmScratchBytes(): i32 {
@@ -39,6 +43,30 @@ export function gemm(
   const cStride = <usize>ldc << 2;
   const packedB = scratch + PACKED_A_BYTES;
   const edge = packedB + PACKED_B_BYTES;
+  if (!transA && n <= COLUMNS && k <= COLUMNS_DEPTH) {
+    let columns = b;
+    let columnStride = bStride;
+    if (!transB || scaleK) {
+      columns = packedB;
+      columnStride = <usize>k << 2;
+      transposeColumns(columns, b, transB ? bStride : 4, transB ? 4 : bStride, n, k, scaleK);
+    }
+    multiplyColumns(c, cStride, m, n, k, a, aStride, columns, columnStride, accumulate, bias, activation, edge);
+    return;
+  }
+  if (transA && n <= STREAMED) {
+    const row = transB ? bStride : 4;
+    const step = transB ? 4 : bStride;
+    multiplyStreamed(c, 4, cStride, n, m, k, b, row, step, a, aStride, accumulate, bias, 4, 0, activation, scaleK, packedB);
+    return;
+  }
+  // (With scaleK the product's rounding would differ from the packed kernel's, and so a row's bits with m.)
+  if (!transB && m <= STREAMED && !scaleK) {
+    const row = transA ? 4 : aStride;
+    const step = transA ? aStride : 4;
+    multiplyStreamed(c, cStride, 4, m, n, k, a, row, step, b, bStride, accumulate, bias, 0, 4, activation, 0, packedB);
+    return;
+  }
   // k in equal blocks: a short last one would pay for loading and storing C like a full one.
   const blocks = max(1, (k + KC - 1) / KC);
   const depth = (k + blocks - 1) / blocks;
@@ -67,6 +95,19 @@ export function gemm(
           edge,
         );
       }
+    }
+  }
+}
+
+/** out[n, k] = B's columns times scale (when not 0); B's strides in bytes. */
+function transposeColumns(out: usize, b: usize, bColumn: usize, bStep: usize, n: i32, k: i32, scale: usize): void {
+  for (let j = 0; j < n; j++) {
+    let at = b + <usize>j * bColumn;
+    for (let p = 0; p < k; p++) {
+      const value = load<f32>(at);
+      store<f32>(out, scale ? value * load<f32>(scale + (<usize>p << 2)) : value);
+      out += 4;
+      at += bStep;
     }
   }
 }
