@@ -1,0 +1,380 @@
+// Counter-based random numbers: ChaCha (Bernstein 2008; RFC 8439 for 20 rounds) and, on top of it, Gaussians
+// (Box & Muller 1958), uniforms and dropout masks. Nothing here has a state: a draw is a function of the key, the
+// words w12..w15 and its index. Four blocks run side by side, one lane each, so that a state word is one vector.
+// `rounds` is 8, 12 or 20. The block counter w12 wraps at 2^32 without a carry into w13.
+import { horner, splat } from './math';
+
+// @ts-ignore: decorator
+@inline
+function rotate16(x: v128): v128 {
+  return i8x16.swizzle(x, i8x16(2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13));
+}
+
+// @ts-ignore: decorator
+@inline
+function rotate12(x: v128): v128 {
+  return v128.or(i32x4.shl(x, 12), i32x4.shr_u(x, 20));
+}
+
+// @ts-ignore: decorator
+@inline
+function rotate8(x: v128): v128 {
+  return i8x16.swizzle(x, i8x16(3, 0, 1, 2, 7, 4, 5, 6, 11, 8, 9, 10, 15, 12, 13, 14));
+}
+
+// @ts-ignore: decorator
+@inline
+function rotate7(x: v128): v128 {
+  return v128.or(i32x4.shl(x, 7), i32x4.shr_u(x, 25));
+}
+
+// Box–Muller's radius √(-2 ln u)·std with a random sign, from one word each. u = (k + ½)/2^31, k the upper 31 bits,
+// is never 0 and reaches down to 2^-32 (6.66 standard deviations); the lowest bit is the sign. -log2 u = e + f·p(f)
+// for u = (1 + f)/2^e, 1 + f in [√½, √2); p is the minimax polynomial of -log2(1 + f)/f (relative error 3e-7).
+// @ts-ignore: decorator
+@inline
+function signedRadius(word: v128, std: f32): v128 {
+  const u = f32x4.add(f32x4.convert_i32x4_s(i32x4.shr_u(word, 1)), splat(0.5));
+  const offset = i32x4.sub(u, i32x4.splat(0x3f3504f3));
+  const e = f32x4.convert_i32x4_s(i32x4.sub(i32x4.splat(31), i32x4.shr_s(offset, 23)));
+  const f = f32x4.sub(i32x4.add(v128.and(offset, i32x4.splat(0x007fffff)), i32x4.splat(0x3f3504f3)), splat(1));
+  // Estrin's scheme: half the latency of Horner's, which is what counts here.
+  const f2 = f32x4.mul(f, f);
+  const p01 = horner(splat(0.7213528156280518), f, -1.442694902420044);
+  const p23 = horner(splat(0.3602396249771118), f, -0.48092323541641235);
+  const p45 = horner(splat(0.24887686967849731), f, -0.2870987057685852);
+  const p67 = horner(splat(0.14581169188022614), f, -0.23404237627983093);
+  const low = f32x4.add(p01, f32x4.mul(p23, f2));
+  const high = f32x4.add(p45, f32x4.mul(p67, f2));
+  const p = f32x4.add(low, f32x4.mul(high, f32x4.mul(f2, f2)));
+  const minusLog2 = f32x4.add(f32x4.mul(p, f), e);
+  // √(2 ln 2)
+  const radius = f32x4.mul(f32x4.sqrt(minusLog2), splat(1.1774100225154747 * std));
+  return v128.xor(radius, i32x4.shl(word, 31));
+}
+
+// The angle π/2·x, x = word/2^31 in [-1, 1]: a half turn, which the radius' sign completes to a full one. Its cosine
+// and sine are minimax polynomials in x² (absolute error 2e-7 in f32).
+// @ts-ignore: decorator
+@inline
+function turn(word: v128): v128 {
+  return f32x4.mul(f32x4.convert_i32x4_s(word), splat(4.656612873077393e-10));
+}
+
+// @ts-ignore: decorator
+@inline
+function cosHalfTurn(x: v128): v128 {
+  const z = f32x4.mul(x, x);
+  let p = horner(splat(0.0008581906440667808), z, -0.020810628309845924);
+  p = horner(p, z, 0.2536507546901703);
+  p = horner(p, z, -1.2336982488632202);
+  return horner(p, z, 0.9999999403953552);
+}
+
+// @ts-ignore: decorator
+@inline
+function sinHalfTurn(x: v128): v128 {
+  const z = f32x4.mul(x, x);
+  let p = horner(splat(0.00015167852689046413), z, -0.004674157593399286);
+  p = horner(p, z, 0.07968992739915848);
+  p = horner(p, z, -0.6459637880325317);
+  p = horner(p, z, 1.5707963705062866);
+  return f32x4.mul(p, x);
+}
+
+// Eight Gaussians from two words of four blocks.
+// @ts-ignore: decorator
+@inline
+function addPair(out: usize, a: usize, radiusWord: v128, angleWord: v128, std: f32): void {
+  const radius = signedRadius(radiusWord, std);
+  const x = turn(angleWord);
+  v128.store(out, f32x4.add(v128.load(a), f32x4.mul(radius, cosHalfTurn(x))));
+  v128.store(out, f32x4.add(v128.load(a, 16), f32x4.mul(radius, sinHalfTurn(x))), 16);
+}
+
+// The same for the last eight or fewer.
+function addPairTail(out: usize, a: usize, left: i32, radiusWord: v128, angleWord: v128, std: f32): void {
+  const radius = signedRadius(radiusWord, std);
+  const x = turn(angleWord);
+  addLanes(out, a, left, f32x4.mul(radius, cosHalfTurn(x)));
+  addLanes(out + 16, a + 16, left - 4, f32x4.mul(radius, sinHalfTurn(x)));
+}
+
+function addLanes(out: usize, a: usize, left: i32, z: v128): void {
+  for (let lane = min(left, 4); lane > 0; lane--) {
+    store<f32>(out, load<f32>(a) + f32x4.extract_lane(z, 0));
+    z = v128.shuffle<i32>(z, z, 1, 2, 3, 0);
+    out += 4;
+    a += 4;
+  }
+}
+
+// Four words of four blocks, turned back into keystream order: a block's words side by side, blocks 64 bytes apart.
+// @ts-ignore: decorator
+@inline
+function storeWords(out: usize, a: v128, b: v128, c: v128, d: v128): void {
+  const ab = v128.shuffle<i32>(a, b, 0, 4, 1, 5);
+  const cd = v128.shuffle<i32>(c, d, 0, 4, 1, 5);
+  const abHigh = v128.shuffle<i32>(a, b, 2, 6, 3, 7);
+  const cdHigh = v128.shuffle<i32>(c, d, 2, 6, 3, 7);
+  v128.store(out, v128.shuffle<i64>(ab, cd, 0, 2));
+  v128.store(out, v128.shuffle<i64>(ab, cd, 1, 3), 64);
+  v128.store(out, v128.shuffle<i64>(abHigh, cdHigh, 0, 2), 128);
+  v128.store(out, v128.shuffle<i64>(abHigh, cdHigh, 1, 3), 192);
+}
+
+// The same where fewer than 64 words are wanted.
+function storeWordsTail(out: usize, left: i32, a: v128, b: v128, c: v128, d: v128): void {
+  for (let block = 0; block < 4; block++) {
+    if (left > 0) store<u32>(out, i32x4.extract_lane(a, 0));
+    if (left > 1) store<u32>(out, i32x4.extract_lane(b, 0), 4);
+    if (left > 2) store<u32>(out, i32x4.extract_lane(c, 0), 8);
+    if (left > 3) store<u32>(out, i32x4.extract_lane(d, 0), 12);
+    a = v128.shuffle<i32>(a, a, 1, 2, 3, 0);
+    b = v128.shuffle<i32>(b, b, 1, 2, 3, 0);
+    c = v128.shuffle<i32>(c, c, 1, 2, 3, 0);
+    d = v128.shuffle<i32>(d, d, 1, 2, 3, 0);
+    out += 64;
+    left -= 16;
+  }
+}
+
+// The one loop over ChaCha's blocks, four at a time: 64 words, which become 64 Gaussians added to `a` or are
+// stored in keystream order. `gaussian` is a constant where this is inlined.
+// @ts-ignore: decorator
+@inline
+function generate(
+  gaussian: bool,
+  out: usize,
+  a: usize,
+  n: i32,
+  key: usize,
+  w12: u32,
+  w13: u32,
+  w14: u32,
+  w15: u32,
+  rounds: i32,
+  std: f32,
+): void {
+  for (let left = n; left > 0; left -= 64) {
+    const counter = i32x4.add(i32x4.splat(w12), i32x4(0, 1, 2, 3));
+    let x0 = i32x4.splat(0x61707865);
+    let x1 = i32x4.splat(0x3320646e);
+    let x2 = i32x4.splat(0x79622d32);
+    let x3 = i32x4.splat(0x6b206574);
+    let x4 = v128.load32_splat(key);
+    let x5 = v128.load32_splat(key, 4);
+    let x6 = v128.load32_splat(key, 8);
+    let x7 = v128.load32_splat(key, 12);
+    let x8 = v128.load32_splat(key, 16);
+    let x9 = v128.load32_splat(key, 20);
+    let x10 = v128.load32_splat(key, 24);
+    let x11 = v128.load32_splat(key, 28);
+    let x12 = counter;
+    let x13 = i32x4.splat(w13);
+    let x14 = i32x4.splat(w14);
+    let x15 = i32x4.splat(w15);
+    for (let round = 0; round < rounds; round += 2) {
+      // the columns
+      x0 = i32x4.add(x0, x4); x12 = rotate16(v128.xor(x12, x0));
+      x8 = i32x4.add(x8, x12); x4 = rotate12(v128.xor(x4, x8));
+      x0 = i32x4.add(x0, x4); x12 = rotate8(v128.xor(x12, x0));
+      x8 = i32x4.add(x8, x12); x4 = rotate7(v128.xor(x4, x8));
+      x1 = i32x4.add(x1, x5); x13 = rotate16(v128.xor(x13, x1));
+      x9 = i32x4.add(x9, x13); x5 = rotate12(v128.xor(x5, x9));
+      x1 = i32x4.add(x1, x5); x13 = rotate8(v128.xor(x13, x1));
+      x9 = i32x4.add(x9, x13); x5 = rotate7(v128.xor(x5, x9));
+      x2 = i32x4.add(x2, x6); x14 = rotate16(v128.xor(x14, x2));
+      x10 = i32x4.add(x10, x14); x6 = rotate12(v128.xor(x6, x10));
+      x2 = i32x4.add(x2, x6); x14 = rotate8(v128.xor(x14, x2));
+      x10 = i32x4.add(x10, x14); x6 = rotate7(v128.xor(x6, x10));
+      x3 = i32x4.add(x3, x7); x15 = rotate16(v128.xor(x15, x3));
+      x11 = i32x4.add(x11, x15); x7 = rotate12(v128.xor(x7, x11));
+      x3 = i32x4.add(x3, x7); x15 = rotate8(v128.xor(x15, x3));
+      x11 = i32x4.add(x11, x15); x7 = rotate7(v128.xor(x7, x11));
+      // the diagonals
+      x0 = i32x4.add(x0, x5); x15 = rotate16(v128.xor(x15, x0));
+      x10 = i32x4.add(x10, x15); x5 = rotate12(v128.xor(x5, x10));
+      x0 = i32x4.add(x0, x5); x15 = rotate8(v128.xor(x15, x0));
+      x10 = i32x4.add(x10, x15); x5 = rotate7(v128.xor(x5, x10));
+      x1 = i32x4.add(x1, x6); x12 = rotate16(v128.xor(x12, x1));
+      x11 = i32x4.add(x11, x12); x6 = rotate12(v128.xor(x6, x11));
+      x1 = i32x4.add(x1, x6); x12 = rotate8(v128.xor(x12, x1));
+      x11 = i32x4.add(x11, x12); x6 = rotate7(v128.xor(x6, x11));
+      x2 = i32x4.add(x2, x7); x13 = rotate16(v128.xor(x13, x2));
+      x8 = i32x4.add(x8, x13); x7 = rotate12(v128.xor(x7, x8));
+      x2 = i32x4.add(x2, x7); x13 = rotate8(v128.xor(x13, x2));
+      x8 = i32x4.add(x8, x13); x7 = rotate7(v128.xor(x7, x8));
+      x3 = i32x4.add(x3, x4); x14 = rotate16(v128.xor(x14, x3));
+      x9 = i32x4.add(x9, x14); x4 = rotate12(v128.xor(x4, x9));
+      x3 = i32x4.add(x3, x4); x14 = rotate8(v128.xor(x14, x3));
+      x9 = i32x4.add(x9, x14); x4 = rotate7(v128.xor(x4, x9));
+    }
+    x0 = i32x4.add(x0, i32x4.splat(0x61707865));
+    x1 = i32x4.add(x1, i32x4.splat(0x3320646e));
+    x2 = i32x4.add(x2, i32x4.splat(0x79622d32));
+    x3 = i32x4.add(x3, i32x4.splat(0x6b206574));
+    x4 = i32x4.add(x4, v128.load32_splat(key));
+    x5 = i32x4.add(x5, v128.load32_splat(key, 4));
+    x6 = i32x4.add(x6, v128.load32_splat(key, 8));
+    x7 = i32x4.add(x7, v128.load32_splat(key, 12));
+    x8 = i32x4.add(x8, v128.load32_splat(key, 16));
+    x9 = i32x4.add(x9, v128.load32_splat(key, 20));
+    x10 = i32x4.add(x10, v128.load32_splat(key, 24));
+    x11 = i32x4.add(x11, v128.load32_splat(key, 28));
+    x12 = i32x4.add(x12, counter);
+    x13 = i32x4.add(x13, i32x4.splat(w13));
+    x14 = i32x4.add(x14, i32x4.splat(w14));
+    x15 = i32x4.add(x15, i32x4.splat(w15));
+
+    if (gaussian) {
+      if (left >= 64) {
+        addPair(out, a, x0, x1, std);
+        addPair(out + 32, a + 32, x2, x3, std);
+        addPair(out + 64, a + 64, x4, x5, std);
+        addPair(out + 96, a + 96, x6, x7, std);
+        addPair(out + 128, a + 128, x8, x9, std);
+        addPair(out + 160, a + 160, x10, x11, std);
+        addPair(out + 192, a + 192, x12, x13, std);
+        addPair(out + 224, a + 224, x14, x15, std);
+      } else {
+        addPairTail(out, a, left, x0, x1, std);
+        addPairTail(out + 32, a + 32, left - 8, x2, x3, std);
+        addPairTail(out + 64, a + 64, left - 16, x4, x5, std);
+        addPairTail(out + 96, a + 96, left - 24, x6, x7, std);
+        addPairTail(out + 128, a + 128, left - 32, x8, x9, std);
+        addPairTail(out + 160, a + 160, left - 40, x10, x11, std);
+        addPairTail(out + 192, a + 192, left - 48, x12, x13, std);
+        addPairTail(out + 224, a + 224, left - 56, x14, x15, std);
+      }
+      a += 256;
+    } else if (left >= 64) {
+      storeWords(out, x0, x1, x2, x3);
+      storeWords(out + 16, x4, x5, x6, x7);
+      storeWords(out + 32, x8, x9, x10, x11);
+      storeWords(out + 48, x12, x13, x14, x15);
+    } else {
+      storeWordsTail(out, left, x0, x1, x2, x3);
+      storeWordsTail(out + 16, left - 4, x4, x5, x6, x7);
+      storeWordsTail(out + 32, left - 8, x8, x9, x10, x11);
+      storeWordsTail(out + 48, left - 12, x12, x13, x14, x15);
+    }
+    out += 256;
+    w12 += 4;
+  }
+}
+
+/** One ChaCha block: the 64 bytes of keystream at counter w12. Key: 32 bytes; w13..w15: the nonce (RFC 8439, 2.3). */
+export function chachaBlock(
+  out: usize,
+  key: usize,
+  w12: u32,
+  w13: u32,
+  w14: u32,
+  w15: u32,
+  rounds: i32,
+): void {
+  randomBits(out, 16, key, w12, w13, w14, w15, rounds);
+}
+
+/** The keystream of `blocks` consecutive blocks: counters w12, w12 + 1, … */
+export function chachaStream(
+  out: usize,
+  blocks: i32,
+  key: usize,
+  w12: u32,
+  w13: u32,
+  w14: u32,
+  w15: u32,
+  rounds: i32,
+): void {
+  randomBits(out, blocks << 4, key, w12, w13, w14, w15, rounds);
+}
+
+/** out[j] = word j of the keystream, u32[n]. */
+export function randomBits(
+  out: usize,
+  n: i32,
+  key: usize,
+  w12: u32,
+  w13: u32,
+  w14: u32,
+  w15: u32,
+  rounds: i32,
+): void {
+  generate(false, out, 0, n, key, w12, w13, w14, w15, rounds, 0);
+}
+
+/**
+ * out[j] = a[j] + std·z[j] with independent standard Gaussians z, f32[n]. `out` may be `a`; a = 0 stands for zeros.
+ * Draws come in groups of 64 from four blocks: draw 64g + 8p + l (the cosine) and 64g + 8p + 4 + l (the sine), p < 8,
+ * l < 4, are Box–Muller's pair from words 2p (radius and sign) and 2p + 1 (angle) of block w12 + 4g + l. So
+ * starting 64 draws later is starting four blocks later.
+ */
+export function addGaussian(
+  out: usize,
+  a: usize,
+  n: i32,
+  key: usize,
+  w12: u32,
+  w13: u32,
+  w14: u32,
+  w15: u32,
+  rounds: i32,
+  std: f32,
+): void {
+  if (a == 0) {
+    memory.fill(out, 0, n << 2);
+    a = out;
+  }
+  generate(true, out, a, n, key, w12, w13, w14, w15, rounds, std);
+}
+
+/** out[j] = the upper 24 bits of keystream word j, over 2^24: uniform in [0, 1), f32[n]. */
+export function uniform(
+  out: usize,
+  n: i32,
+  key: usize,
+  w12: u32,
+  w13: u32,
+  w14: u32,
+  w15: u32,
+  rounds: i32,
+): void {
+  randomBits(out, n, key, w12, w13, w14, w15, rounds);
+  const end = out + (n << 2);
+  for (; out + 16 <= end; out += 16) v128.store(out, uniform4(v128.load(out)));
+  for (; out < end; out += 4) store<f32>(out, f32x4.extract_lane(uniform4(v128.load32_zero(out)), 0));
+}
+
+// @ts-ignore: decorator
+@inline
+function uniform4(words: v128): v128 {
+  return f32x4.mul(f32x4.convert_i32x4_s(i32x4.shr_u(words, 8)), splat(5.9604644775390625e-8));
+}
+
+/**
+ * Inverted dropout's mask, f32[rows, cols]: 1/keepProbability with that probability (to 24 bits), else 0. Row i's bits
+ * depend on the key, the stream, the step and exampleIndices[i] (i32) only. ChaCha8.
+ */
+export function dropoutMask(
+  out: usize,
+  exampleIndices: usize,
+  rows: i32,
+  cols: i32,
+  keepProbability: f32,
+  key: usize,
+  step: u32,
+  stream: u32,
+): void {
+  const kept = splat(<f32>1 / keepProbability);
+  for (let row = 0; row < rows; row++) {
+    uniform(out, cols, key, 0, load<u32>(exampleIndices), step, stream, 8);
+    const end = out + (cols << 2);
+    for (; out + 16 <= end; out += 16) {
+      v128.store(out, v128.and(kept, f32x4.lt(v128.load(out), splat(keepProbability))));
+    }
+    for (; out < end; out += 4) store<f32>(out, load<f32>(out) < keepProbability ? <f32>1 / keepProbability : 0);
+    exampleIndices += 4;
+  }
+}
