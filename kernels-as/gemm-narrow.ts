@@ -1,6 +1,6 @@
 // Products with few columns or few rows, where packing would cost more than it saves.
 import { madd } from './gemm-core';
-import { loadTail, storeTail } from './lanes';
+import { loadUpTo4, storeUpTo4 } from './lanes';
 
 /** Floats of a row of sums that `multiplyStreamed` keeps in L1, with eight rows of X of the same width. */
 export const STREAM_WIDTH: i32 = 512;
@@ -14,6 +14,7 @@ function sumLanes(a: v128, b: v128, c: v128, d: v128): v128 {
 }
 
 /** The products of 4 rows of A and 2 columns of B, all contiguous over k: out[2, 4], one row per column. */
+@inline
 function dotTile(out: usize, a0: usize, a1: usize, a2: usize, a3: usize, b0: usize, b1: usize, k: i32): void {
   let s00 = f32x4.splat(0);
   let s01 = s00;
@@ -118,7 +119,20 @@ function factor(factors: usize, stride: usize, scale: usize, q: usize): v128 {
   return scale ? f32x4.mul(value, v128.load_splat<f32>(scale + (q << 2))) : value;
 }
 
+/** sums[width] += factor·x[width] */
+function addRow(sums: usize, width: i32, x: usize, factor: v128): void {
+  const end = sums + (<usize>(width & ~3) << 2);
+  while (sums < end) {
+    v128.store(sums, madd(v128.load(sums), factor, v128.load(x)));
+    x += 16;
+    sums += 16;
+  }
+  const rest = width & 3;
+  if (rest) storeUpTo4(sums, madd(loadUpTo4(sums, rest), factor, loadUpTo4(x, rest)), rest);
+}
+
 /** sums[width] += factors[0]·X[0] + … + factors[7]·X[7], in this order. Strides in bytes. */
+@inline
 function addEightRows(sums: usize, width: i32, x: usize, ldx: usize, factors: usize, stride: usize, scale: usize): void {
   const f0 = factor(factors, stride, scale, 0);
   const f1 = factor(factors, stride, scale, 1);
@@ -131,45 +145,23 @@ function addEightRows(sums: usize, width: i32, x: usize, ldx: usize, factors: us
   const ldx2 = ldx * 2;
   const ldx3 = ldx * 3;
   const end = sums + (<usize>(width & ~3) << 2);
+  let at = x;
   while (sums < end) {
-    const middle = x + ldx * 4;
-    let sum = madd(v128.load(sums), f0, v128.load(x));
-    sum = madd(sum, f1, v128.load(x + ldx));
-    sum = madd(sum, f2, v128.load(x + ldx2));
-    sum = madd(sum, f3, v128.load(x + ldx3));
+    const middle = at + ldx * 4;
+    let sum = madd(v128.load(sums), f0, v128.load(at));
+    sum = madd(sum, f1, v128.load(at + ldx));
+    sum = madd(sum, f2, v128.load(at + ldx2));
+    sum = madd(sum, f3, v128.load(at + ldx3));
     sum = madd(sum, f4, v128.load(middle));
     sum = madd(sum, f5, v128.load(middle + ldx));
     sum = madd(sum, f6, v128.load(middle + ldx2));
     sum = madd(sum, f7, v128.load(middle + ldx3));
     v128.store(sums, sum);
-    x += 16;
+    at += 16;
     sums += 16;
   }
   const rest = width & 3;
-  if (rest) {
-    const middle = x + ldx * 4;
-    let sum = madd(loadTail(sums, rest), f0, loadTail(x, rest));
-    sum = madd(sum, f1, loadTail(x + ldx, rest));
-    sum = madd(sum, f2, loadTail(x + ldx2, rest));
-    sum = madd(sum, f3, loadTail(x + ldx3, rest));
-    sum = madd(sum, f4, loadTail(middle, rest));
-    sum = madd(sum, f5, loadTail(middle + ldx, rest));
-    sum = madd(sum, f6, loadTail(middle + ldx2, rest));
-    sum = madd(sum, f7, loadTail(middle + ldx3, rest));
-    storeTail(sums, sum, rest);
-  }
-}
-
-/** sums[width] += factor·x[width] */
-function addRow(sums: usize, width: i32, x: usize, factor: v128): void {
-  const end = sums + (<usize>(width & ~3) << 2);
-  while (sums < end) {
-    v128.store(sums, madd(v128.load(sums), factor, v128.load(x)));
-    x += 16;
-    sums += 16;
-  }
-  const rest = width & 3;
-  if (rest) storeTail(sums, madd(loadTail(sums, rest), factor, loadTail(x, rest)), rest);
+  for (let q = 0; rest && q < 8; q++) addRow(sums, rest, at + <usize>q * ldx, factor(factors, stride, scale, <usize>q));
 }
 
 /**

@@ -1,14 +1,15 @@
 // Matrix products. Every element is the f32 sum over k in order, starting from C or 0, whatever the sizes and blocks:
 // a row's bits do not depend on the other rows, and a sum over a batch may be split into several calls.
-// The exception is C with few columns (n ≤ 4, A not transposed), where four lanes share the sum over k.
+// The exception is C with few columns (n ≤ 11 but 8, A not transposed), where four lanes share the sum over k.
 import { EDGE_BYTES, KC, MC, NC, PACKED_A_BYTES, PACKED_B_BYTES, multiplyPacked, packA, packB, tile } from './gemm-core';
 import { multiplyColumns, multiplyStreamed } from './gemm-narrow';
 
-/** The most columns, or rows, that the kernels for narrow products take. */
-const COLUMNS: i32 = 4;
-const STREAMED: i32 = 4;
-/** The longest k for which the transposed columns fit in the scratch. */
-const COLUMNS_DEPTH: i32 = PACKED_B_BYTES / (COLUMNS * 4);
+/** Up to so many columns, 8 excepted, a tile's padding costs more than packing saves. */
+const FEW_COLUMNS: i32 = 11;
+/** Up to so many rows, packing B costs more than it saves. */
+const FEW_ROWS: i32 = 7;
+/** The longest k for which few transposed columns fit in the scratch. */
+const FEW_COLUMNS_DEPTH: i32 = PACKED_B_BYTES / (FEW_COLUMNS * 4);
 
 /** Bytes of scratch memory that `gemm` needs, for any sizes. */
 export function gemmScratchBytes(): i32 {
@@ -43,7 +44,8 @@ export function gemm(
   const cStride = <usize>ldc << 2;
   const packedB = scratch + PACKED_A_BYTES;
   const edge = packedB + PACKED_B_BYTES;
-  if (!transA && n <= COLUMNS && k <= COLUMNS_DEPTH) {
+  const fewColumns = n <= FEW_COLUMNS && n != 8;
+  if (!transA && fewColumns && k <= FEW_COLUMNS_DEPTH) {
     let columns = b;
     let columnStride = bStride;
     if (!transB || scaleK) {
@@ -54,15 +56,15 @@ export function gemm(
     multiplyColumns(c, cStride, m, n, k, a, aStride, columns, columnStride, accumulate, bias, activation, edge);
     return;
   }
-  if (transA && n <= STREAMED) {
-    const row = transB ? bStride : 4;
-    const step = transB ? 4 : bStride;
+  if (transA && fewColumns) {
+    const row = transB ? bStride : <usize>4;
+    const step = transB ? <usize>4 : bStride;
     multiplyStreamed(c, 4, cStride, n, m, k, b, row, step, a, aStride, accumulate, bias, 4, 0, activation, scaleK, packedB);
     return;
   }
   // (With scaleK the product's rounding would differ from the packed kernel's, and so a row's bits with m.)
-  if (!transB && m <= STREAMED && !scaleK) {
-    const row = transA ? 4 : aStride;
+  if (!transB && m <= FEW_ROWS && !scaleK) {
+    const row = transA ? <usize>4 : aStride;
     const step = transA ? aStride : 4;
     multiplyStreamed(c, cStride, 4, m, n, k, a, row, step, b, bStride, accumulate, bias, 0, 4, activation, 0, packedB);
     return;
