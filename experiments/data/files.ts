@@ -124,6 +124,8 @@ async function downloadFile<T>(
 
   for (const url of urls) {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      // Another process that fetches the same file may be done first.
+      if (existsSync(path)) return wanted.read(await readWhole(path), path);
       const before = await sizeOf(part);
       log(`${wanted.set}: downloading ${url}${before > 0 ? ` from byte ${before}` : ''}`);
       try {
@@ -131,20 +133,23 @@ async function downloadFile<T>(
       } catch (error) {
         if (error instanceof GradshapeError) throw error;
         looked.push(`${url}: ${reason(error)}`);
-        if ((await sizeOf(part)) > before) continue;
-        break;
+        if ((await sizeOf(part)) <= before && !existsSync(path)) break;
+        continue;
       }
       try {
-        // Another process that fetches the same file may have been first to name it.
-        const content = wanted.read(await readWhole(existsSync(part) ? part : path), url);
-        if (existsSync(part)) await onDisk(part, () => rename(part, path));
+        const content = wanted.read(await readWhole(part), url);
+        await onDisk(part, () =>
+          rename(part, path).catch((error) => {
+            if (!existsSync(path)) throw error;
+          }),
+        );
         return content;
       } catch (error) {
         if (!(error instanceof GradshapeError) || error.code === 'DATA_CACHE') throw error;
         await rm(part, { force: true });
         looked.push(error.message);
         // The beginning may have come from elsewhere: once more, from the start.
-        if (before === 0) break;
+        if (before === 0 && !existsSync(path)) break;
       }
     }
   }

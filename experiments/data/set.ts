@@ -74,8 +74,9 @@ export function fromArrays(source: ArraySource): LabelledSet {
 
   const values = x instanceof Uint8Array || x instanceof Float32Array ? x : Float32Array.from(x);
   if (values instanceof Float32Array) {
-    const bad = values.findIndex((value) => !Number.isFinite(value));
-    if (bad >= 0) {
+    let bad = 0;
+    while (bad < values.length && Number.isFinite(values[bad])) bad++;
+    if (bad < values.length) {
       throw new GradshapeError(
         'DATA_NOT_FINITE',
         `${name}: x holds ${x[bad]} in row ${Math.floor(bad / size)}, column ${bad % size} (both from 0); ` +
