@@ -24,7 +24,7 @@ function dotTile(out: usize, a0: usize, a1: usize, a2: usize, a3: usize, b0: usi
   let s21 = s00;
   let s30 = s00;
   let s31 = s00;
-  const end = a0 + (<usize>(k & ~3) << 2);
+  const end = a0 + ((<usize>(k & ~3)) << 2);
   while (a0 < end) {
     const y0 = v128.load(b0);
     const y1 = v128.load(b1);
@@ -68,8 +68,8 @@ function dotTile(out: usize, a0: usize, a1: usize, a2: usize, a3: usize, b0: usi
 }
 
 /**
- * C[m, n] for few columns: rows of A [m, k] times columns of B, stored [n, k]; four lanes share the sum over k, in an
- * order that depends on k alone. Strides in bytes; `edge`: 32 bytes. The rest as in `gemm`.
+ * C[m, n] for few columns: rows of A [m, k] times columns of B, stored [n, k]; four lanes share the sum over
+ * k, in an order that depends on k alone. Strides in bytes; `edge`: 32 bytes. The rest as in `gemm`.
  */
 export function multiplyColumns(
   c: usize,
@@ -96,10 +96,10 @@ export function multiplyColumns(
       const b0 = b + <usize>j * ldb;
       dotTile(edge, a, a1, a2, a3, b0, columns > 1 ? b0 + ldb : b0, k);
       for (let column = 0; column < columns; column++) {
-        const shift = bias ? load<f32>(bias + (<usize>(j + column) << 2)) : f32(0);
-        let at = c + (<usize>(j + column) << 2);
+        const shift = bias ? load<f32>(bias + ((<usize>(j + column)) << 2)) : f32(0);
+        let at = c + ((<usize>(j + column)) << 2);
         for (let row = 0; row < rows; row++) {
-          let value = load<f32>(edge + (<usize>(column * 4 + row) << 2));
+          let value = load<f32>(edge + ((<usize>(column * 4 + row)) << 2));
           if (accumulate) value += load<f32>(at);
           value += shift;
           store<f32>(at, activation ? max(value, f32(0)) : value);
@@ -121,7 +121,7 @@ function factor(factors: usize, stride: usize, scale: usize, q: usize): v128 {
 
 /** sums[width] += factor·x[width] */
 function addRow(sums: usize, width: i32, x: usize, factor: v128): void {
-  const end = sums + (<usize>(width & ~3) << 2);
+  const end = sums + ((<usize>(width & ~3)) << 2);
   while (sums < end) {
     v128.store(sums, madd(v128.load(sums), factor, v128.load(x)));
     x += 16;
@@ -133,7 +133,15 @@ function addRow(sums: usize, width: i32, x: usize, factor: v128): void {
 
 /** sums[width] += factors[0]·X[0] + … + factors[7]·X[7], in this order. Strides in bytes. */
 @inline
-function addEightRows(sums: usize, width: i32, x: usize, ldx: usize, factors: usize, stride: usize, scale: usize): void {
+function addEightRows(
+  sums: usize,
+  width: i32,
+  x: usize,
+  ldx: usize,
+  factors: usize,
+  stride: usize,
+  scale: usize,
+): void {
   const f0 = factor(factors, stride, scale, 0);
   const f1 = factor(factors, stride, scale, 1);
   const f2 = factor(factors, stride, scale, 2);
@@ -144,7 +152,7 @@ function addEightRows(sums: usize, width: i32, x: usize, ldx: usize, factors: us
   const f7 = factor(factors, stride, scale, 7);
   const ldx2 = ldx * 2;
   const ldx3 = ldx * 3;
-  const end = sums + (<usize>(width & ~3) << 2);
+  const end = sums + ((<usize>(width & ~3)) << 2);
   let at = x;
   while (sums < end) {
     const middle = at + ldx * 4;
@@ -161,13 +169,15 @@ function addEightRows(sums: usize, width: i32, x: usize, ldx: usize, factors: us
     sums += 16;
   }
   const rest = width & 3;
-  for (let q = 0; rest && q < 8; q++) addRow(sums, rest, at + <usize>q * ldx, factor(factors, stride, scale, <usize>q));
+  for (let q = 0; rest && q < 8; q++)
+    addRow(sums, rest, at + <usize>q * ldx, factor(factors, stride, scale, <usize>q));
 }
 
 /**
- * Y[rows, width] = factors [rows, k]·diag(scale)·X [k, width] for few rows, reading X once, in place; every element is
- * the sum over k in order. With Y = C this takes the few rows of A as factors, with Y = Cᵀ the few columns of B, so all
- * but X have a stride for rows and one for steps along the row, in bytes. `sums`: rows·STREAM_WIDTH floats.
+ * Y[rows, width] = factors [rows, k]·diag(scale)·X [k, width] for few rows, reading X once, in place; every
+ * element is the sum over k in order. With Y = C this takes the few rows of A as factors, with Y = Cᵀ the few
+ * columns of B, so all but X have a stride for rows and one for steps along the row, in bytes. `sums`:
+ * rows·STREAM_WIDTH floats.
  */
 export function multiplyStreamed(
   y: usize,
@@ -193,18 +203,18 @@ export function multiplyStreamed(
     const columns = min(STREAM_WIDTH, width - first);
     const part = y + <usize>first * yStep;
     for (let row = 0; row < rows; row++) {
-      const to = sums + (<usize>(row * STREAM_WIDTH) << 2);
+      const to = sums + ((<usize>(row * STREAM_WIDTH)) << 2);
       const from = part + <usize>row * yRow;
       for (let i = 0; i < columns; i++) {
-        store<f32>(to + (<usize>i << 2), accumulate ? load<f32>(from + <usize>i * yStep) : f32(0));
+        store<f32>(to + ((<usize>i) << 2), accumulate ? load<f32>(from + <usize>i * yStep) : f32(0));
       }
     }
     let p = 0;
-    let xRow = x + (<usize>first << 2);
+    let xRow = x + ((<usize>first) << 2);
     for (; p < k; p += p + 8 <= k ? 8 : 1) {
-      const scaleP = scale ? scale + (<usize>p << 2) : 0;
+      const scaleP = scale ? scale + ((<usize>p) << 2) : 0;
       for (let row = 0; row < rows; row++) {
-        const to = sums + (<usize>(row * STREAM_WIDTH) << 2);
+        const to = sums + ((<usize>(row * STREAM_WIDTH)) << 2);
         const at = factors + <usize>row * factorsRow + <usize>p * factorsStep;
         if (p + 8 <= k) addEightRows(to, columns, xRow, ldx, at, factorsStep, scaleP);
         else addRow(to, columns, xRow, factor(at, 0, scaleP, 0));
@@ -212,10 +222,10 @@ export function multiplyStreamed(
       xRow += p + 8 <= k ? ldx * 8 : ldx;
     }
     for (let row = 0; row < rows; row++) {
-      const from = sums + (<usize>(row * STREAM_WIDTH) << 2);
+      const from = sums + ((<usize>(row * STREAM_WIDTH)) << 2);
       const to = part + <usize>row * yRow;
       for (let i = 0; i < columns; i++) {
-        let value = load<f32>(from + (<usize>i << 2));
+        let value = load<f32>(from + ((<usize>i) << 2));
         if (bias) value += load<f32>(bias + <usize>row * biasRow + <usize>(first + i) * biasStep);
         store<f32>(to + <usize>i * yStep, activation ? max(value, f32(0)) : value);
       }

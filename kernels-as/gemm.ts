@@ -1,7 +1,10 @@
-// Matrix products. Every element is the f32 sum over k in order, starting from C or 0, whatever the sizes and blocks:
-// a row's bits do not depend on the other rows, and a sum over a batch may be split into several calls.
-// The exception is C with few columns (n ≤ 11 but 8, A not transposed), where four lanes share the sum over k.
-import { EDGE_BYTES, KC, MC, NC, PACKED_A_BYTES, PACKED_B_BYTES, multiplyPacked, packA, packB, tile } from './gemm-core';
+// Matrix products. Every element is the f32 sum over k in order, starting from C or 0, whatever the sizes and
+// blocks: a row's bits do not depend on the other rows, and a sum over a batch may be split into several
+// calls. The exception is C with few columns (n ≤ 11 but 8, A not transposed), where four lanes share the sum
+// over k.
+import {
+  EDGE_BYTES, KC, MC, NC, PACKED_A_BYTES, PACKED_B_BYTES, multiplyPacked, packA, packB, tile,
+} from './gemm-core';
 import { multiplyColumns, multiplyStreamed } from './gemm-narrow';
 
 /** Up to so many columns, 8 excepted, a tile's padding costs more than packing saves. */
@@ -17,9 +20,9 @@ export function gemmScratchBytes(): i32 {
 }
 
 /**
- * C[m, n] = activation((accumulate ? C : 0) + op(A)·diag(scaleK)·op(B) + bias[n]).
- * Row-major, leading dimensions in floats. transA: A is stored [k, m]; transB: B is stored [n, k]. bias and scaleK may
- * be 0 (none). activation: 0 none, 1 ReLU. scratch: `gemmScratchBytes()` bytes.
+ * C[m, n] = activation((accumulate ? C : 0) + op(A)·diag(scaleK)·op(B) + bias[n]), for k ≥ 1.
+ * Row-major, leading dimensions in floats. transA: A is stored [k, m]; transB: B is stored [n, k]. bias and scaleK may be 0
+ * (none). activation: 0 none, 1 ReLU. scratch: `gemmScratchBytes()` bytes.
  */
 export function gemm(
   transA: i32,
@@ -39,9 +42,9 @@ export function gemm(
   scaleK: usize,
   scratch: usize,
 ): void {
-  const aStride = <usize>lda << 2;
-  const bStride = <usize>ldb << 2;
-  const cStride = <usize>ldc << 2;
+  const aStride = (<usize>lda) << 2;
+  const bStride = (<usize>ldb) << 2;
+  const cStride = (<usize>ldc) << 2;
   const packedB = scratch + PACKED_A_BYTES;
   const edge = packedB + PACKED_B_BYTES;
   const fewColumns = n <= FEW_COLUMNS && n != 8;
@@ -50,23 +53,29 @@ export function gemm(
     let columnStride = bStride;
     if (!transB || scaleK) {
       columns = packedB;
-      columnStride = <usize>k << 2;
+      columnStride = (<usize>k) << 2;
       transposeColumns(columns, b, transB ? bStride : 4, transB ? 4 : bStride, n, k, scaleK);
     }
-    multiplyColumns(c, cStride, m, n, k, a, aStride, columns, columnStride, accumulate, bias, activation, edge);
+    multiplyColumns(
+      c, cStride, m, n, k, a, aStride, columns, columnStride, accumulate, bias, activation, edge,
+    );
     return;
   }
   if (transA && fewColumns) {
     const row = transB ? bStride : <usize>4;
     const step = transB ? <usize>4 : bStride;
-    multiplyStreamed(c, 4, cStride, n, m, k, b, row, step, a, aStride, accumulate, bias, 4, 0, activation, scaleK, packedB);
+    multiplyStreamed(
+      c, 4, cStride, n, m, k, b, row, step, a, aStride, accumulate, bias, 4, 0, activation, scaleK, packedB,
+    );
     return;
   }
   // (With scaleK the product's rounding would differ from the packed kernel's, and so a row's bits with m.)
   if (!transB && m <= FEW_ROWS && !scaleK) {
     const row = transA ? <usize>4 : aStride;
     const step = transA ? aStride : 4;
-    multiplyStreamed(c, cStride, 4, m, n, k, a, row, step, b, bStride, accumulate, bias, 0, 4, activation, 0, packedB);
+    multiplyStreamed(
+      c, cStride, 4, m, n, k, a, row, step, b, bStride, accumulate, bias, 0, 4, activation, 0, packedB,
+    );
     return;
   }
   // k in equal blocks: a short last one would pay for loading and storing C like a full one.
@@ -77,24 +86,19 @@ export function gemm(
     for (let p = 0; p < k; p += depth) {
       const steps = min(depth, k - p);
       const last = p + steps >= k;
-      const firstB = transB ? b + <usize>j * bStride + (<usize>p << 2) : b + <usize>p * bStride + (<usize>j << 2);
-      packB(packedB, firstB, bStride, columns, steps, transB, scaleK ? scaleK + (<usize>p << 2) : 0);
+      const firstB = transB
+        ? b + <usize>j * bStride + ((<usize>p) << 2)
+        : b + <usize>p * bStride + ((<usize>j) << 2);
+      packB(packedB, firstB, bStride, columns, steps, transB, scaleK ? scaleK + ((<usize>p) << 2) : 0);
       for (let i = 0; i < m; i += MC) {
         const rows = min(MC, m - i);
-        const firstA = transA ? a + <usize>p * aStride + (<usize>i << 2) : a + <usize>i * aStride + (<usize>p << 2);
+        const firstA = transA
+          ? a + <usize>p * aStride + ((<usize>i) << 2)
+          : a + <usize>i * aStride + ((<usize>p) << 2);
         packA(scratch, firstA, aStride, rows, steps, transA);
         multiplyPacked(
-          c + <usize>i * cStride + (<usize>j << 2),
-          cStride,
-          rows,
-          columns,
-          steps,
-          scratch,
-          packedB,
-          p > 0 ? 1 : accumulate,
-          last && bias ? bias + (<usize>j << 2) : 0,
-          last ? activation : 0,
-          edge,
+          c + <usize>i * cStride + ((<usize>j) << 2), cStride, rows, columns, steps, scratch, packedB,
+          p > 0 ? 1 : accumulate, last && bias ? bias + ((<usize>j) << 2) : 0, last ? activation : 0, edge,
         );
       }
     }
@@ -102,19 +106,30 @@ export function gemm(
 }
 
 /** out[n, k] = B's columns times scale (when not 0); B's strides in bytes. */
-function transposeColumns(out: usize, b: usize, bColumn: usize, bStep: usize, n: i32, k: i32, scale: usize): void {
+function transposeColumns(
+  out: usize,
+  b: usize,
+  bColumn: usize,
+  bStep: usize,
+  n: i32,
+  k: i32,
+  scale: usize,
+): void {
   for (let j = 0; j < n; j++) {
     let at = b + <usize>j * bColumn;
     for (let p = 0; p < k; p++) {
       const value = load<f32>(at);
-      store<f32>(out, scale ? value * load<f32>(scale + (<usize>p << 2)) : value);
+      store<f32>(out, scale ? value * load<f32>(scale + ((<usize>p) << 2)) : value);
       out += 4;
       at += bStep;
     }
   }
 }
 
-/** The micro-kernel alone, `repeats` times on one panel of A [k, 4] and one of B [k, 8] that stay in L1: the ceiling. */
+/**
+ * The micro-kernel alone, `repeats` times on one panel of A [k, 4] and one of B [k, 8] that stay in L1: the
+ * ceiling.
+ */
 export function gemmPeak(c: usize, a: usize, b: usize, k: i32, repeats: i32): void {
   for (let repeat = 0; repeat < repeats; repeat++) tile(c, 32, a, b, k, 1, 0, 0);
 }
