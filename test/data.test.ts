@@ -106,9 +106,9 @@ test('arrays: kept, shaped and counted', () => {
 test('arrays: what is wrong is named', () => {
   const arrays = (source: Parameters<typeof fromArrays>[0]) => () => fromArrays(source);
   throwsWith('DATA_EMPTY', arrays({ x: [], y: [] }), /empty/);
-  throwsWith('DATA_SHAPE', arrays({ x: [1, 2, 3], y: [0, 1] }), /got 3/);
-  throwsWith('DATA_SHAPE', arrays({ x: [1, 2, 3, 4], y: [0, 1], shape: [3] }), /2 x 3 = 6/);
-  throwsWith('DATA_SHAPE', arrays({ x: [1, 2], y: [0, 1], shape: [-1, -1] }));
+  throwsWith('SHAPE_MISMATCH', arrays({ x: [1, 2, 3], y: [0, 1] }), /got 3/);
+  throwsWith('SHAPE_MISMATCH', arrays({ x: [1, 2, 3, 4], y: [0, 1], shape: [3] }), /2 x 3 = 6/);
+  throwsWith('SHAPE_MISMATCH', arrays({ x: [1, 2], y: [0, 1], shape: [-1, -1] }));
   throwsWith('DATA_NOT_FINITE', arrays({ x: [1, 2, 3, Number.NaN], y: [0, 1] }), /NaN in row 1, column 1/);
   throwsWith('DATA_NOT_FINITE', arrays({ x: [1, -Infinity], y: [0, 1] }), /-Infinity in row 1/);
   throwsWith('DATA_NOT_FINITE', arrays({ x: [1, 1e39], y: [0, 1] }), /1e\+39 in row 1/);
@@ -154,7 +154,7 @@ test('rows: any selection, and none that does not exist', () => {
     }),
     { numRuns: 50 },
   );
-  throwsWith('DATA_SHAPE', () => selectRows(fromArrays({ x: [1], y: [0] }), [1]), /Row 1/);
+  throwsWith('SHAPE_MISMATCH', () => selectRows(fromArrays({ x: [1], y: [0] }), [1]), /Row 1/);
 });
 
 test('csv: header, quotes, label by name, classes by size', async () => {
@@ -270,7 +270,7 @@ test('npy: a set of two files', async () => {
   );
   assert.equal((await loadNpy(x, y)).shape, [2, 2]);
   writeFileSync(y, npy('<i4', '(3,)', Int32Array.of(1, 0, 1)));
-  await rejectsWith('DATA_SHAPE', loadNpy(x, y), /\[2,2,2\].*\[3\]/);
+  await rejectsWith('SHAPE_MISMATCH', loadNpy(x, y), /\[2,2,2\].*\[3\]/);
 });
 
 test('idx: read, and what is wrong is named', () => {

@@ -97,14 +97,14 @@ export interface NpyOptions {
 /**
  * Reads a set from two NPY files: examples `[count, ...shape]`, and integer labels `[count]` or `[count, 1]`.
  *
- * @throws GradshapeError DATA_UNREADABLE, DATA_SHAPE, and what `readNpy` and `fromArrays` throw
+ * @throws GradshapeError DATA_UNREADABLE, SHAPE_MISMATCH, and what `readNpy` and `fromArrays` throw
  */
 export async function loadNpy(xPath: string, yPath: string, options: NpyOptions = {}): Promise<LabelledSet> {
   const x = readNpy(await readWhole(xPath), xPath);
   const y = readNpy(await readWhole(yPath), yPath);
   if (x.shape.length === 0 || x.shape[0] !== y.values.length) {
     throw new GradshapeError(
-      'DATA_SHAPE',
+      'SHAPE_MISMATCH',
       `${xPath} has shape [${x.shape}], ${yPath} has shape [${y.shape}]; expected [count, ...] and [count].`,
     );
   }

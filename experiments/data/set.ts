@@ -48,7 +48,7 @@ export interface ArraySource {
 /**
  * Checks a user's own arrays and makes a set of them.
  *
- * @throws GradshapeError DATA_EMPTY, DATA_SHAPE, DATA_NOT_FINITE (with row and column), LABEL_OUT_OF_RANGE
+ * @throws GradshapeError DATA_EMPTY, SHAPE_MISMATCH, DATA_NOT_FINITE (with row and column), LABEL_OUT_OF_RANGE
  */
 export function fromArrays(source: ArraySource): LabelledSet {
   const { x, y, scale = 1, name = 'data' } = source;
@@ -63,7 +63,7 @@ export function fromArrays(source: ArraySource): LabelledSet {
   const size = shape.reduce((product, n) => product * n, 1);
   if (!shape.every((n) => Number.isInteger(n) && n > 0) || size * count !== x.length) {
     throw new GradshapeError(
-      'DATA_SHAPE',
+      'SHAPE_MISMATCH',
       `${name}: ${count} labels and shape [${shape}] need ${count} x ${size} = ${count * size} values in x, ` +
         `got ${x.length}. Give one label an example, and the shape of one example without the count.`,
     );
@@ -109,7 +109,10 @@ export function selectRows(set: LabelledSet, indices: ArrayLike<number>): Labell
   for (let i = 0; i < indices.length; i++) {
     const row = indices[i]!;
     if (!(row >= 0 && row < set.y.length)) {
-      throw new GradshapeError('DATA_SHAPE', `Row ${row} does not exist: the set has ${set.y.length} rows.`);
+      throw new GradshapeError(
+        'SHAPE_MISMATCH',
+        `Row ${row} does not exist: the set has ${set.y.length} rows.`,
+      );
     }
     x.set(set.x.subarray(row * size, (row + 1) * size), i * size);
     y[i] = set.y[row]!;
