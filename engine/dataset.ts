@@ -1,0 +1,242 @@
+import type { Engine } from './engine.js';
+import { GradshapeError } from './errors.js';
+import { checkSeed } from './random.js';
+import { type BlockTensor, type Examples, type Shape, showShape, sizeOf, type Tensor } from './tensor.js';
+
+/** Labelled examples as plain values, row by row. */
+export interface LabelledSet {
+  /** count · (product of shape) numbers. Bytes stay bytes in memory, and are scaled when a batch is read. */
+  readonly x: Uint8Array | Float32Array;
+  /** Class labels from 0. */
+  readonly y: ArrayLike<number>;
+  /** The shape of one example: [28, 28, 1], or [features]. */
+  readonly shape: Shape;
+  /** What numbers are multiplied by when a batch is read. @default 1 */
+  readonly scale?: number;
+}
+
+/** A set made of a base, examples added to it, and labels that may differ from the base's. */
+export interface ComposedSet {
+  /** The base: its numbers are shared, not copied, when it is a data set of the same engine. */
+  readonly base: LabelledSet | Dataset;
+  /** Examples after the base's. */
+  readonly added: readonly LabelledSet[];
+  /** All labels, the base's and the added ones', where the base's were changed. */
+  readonly y?: ArrayLike<number>;
+}
+
+/** What tells a batch's examples apart for randomness. */
+export interface BatchOptions {
+  /** The run's seed: needed by dropout. */
+  readonly seed?: number;
+  /** The step, counted from 0. @default 0 */
+  readonly step?: number;
+}
+
+/** A batch: tensors whose axis 0 is the examples. */
+export interface Batch {
+  /** f32 [batch, ...shape] */
+  readonly x: Tensor;
+  /** i32 [batch] */
+  readonly y: Tensor;
+}
+
+/** Six words a segment: first example, count, address, dtype, scale, offset. */
+const segmentWords = 6;
+
+interface Segment {
+  readonly values: BlockTensor | BytesBlock;
+  readonly count: number;
+  readonly scale: number;
+  readonly owned: boolean;
+}
+
+interface BytesBlock {
+  readonly address: number;
+  readonly dtype: 'u8';
+  free(): void;
+}
+
+/**
+ * Examples in the engine's memory, as one or several segments of bytes or floats; batches are gathered by index.
+ * Made by `engine.dataset`, freed by `free()`.
+ */
+export class Dataset {
+  readonly count: number;
+
+  constructor(
+    readonly engine: Engine,
+    readonly shape: Shape,
+    private readonly segments: readonly Segment[],
+    private readonly labels: BlockTensor,
+    private readonly table: BlockTensor,
+  ) {
+    this.count = labels.size;
+  }
+
+  /** A copy of all labels. */
+  get y(): Int32Array {
+    return this.labels.values() as Int32Array;
+  }
+
+  /** The segments, for a set composed on top of this one. */
+  get shared(): readonly Segment[] {
+    return this.segments.map((segment) => ({ ...segment, owned: false }));
+  }
+
+  /**
+   * The examples of these indices, in the open scope: x f32 [batch, ...shape] (scaled), y i32 [batch].
+   * @throws INDEX_OUT_OF_RANGE, SEED_INVALID
+   */
+  batch(indices: ArrayLike<number>, { seed, step = 0 }: BatchOptions = {}): Batch {
+    const { engine } = this;
+    const n = indices.length;
+    if (seed !== undefined) checkSeed('batch', seed);
+    const at = engine.tensor(indices, [n], 'i32');
+    const outside = engine.kernels.allInRangeI32(at.address, n, 0, this.count - 1);
+    if (outside >= 0) {
+      throw new GradshapeError(
+        'INDEX_OUT_OF_RANGE',
+        `batch: index ${indices[outside]} at position ${outside}; the data set has ${this.count} examples.`,
+      );
+    }
+    const x = engine.allocate([n, ...this.shape], 'f32', 'batch');
+    const y = engine.allocate([n], 'i32', 'batch');
+    if (n > 0) {
+      const { kernels } = engine;
+      kernels.gatherRows(
+        x.address,
+        at.address,
+        n,
+        sizeOf(this.shape),
+        this.table.address,
+        this.segments.length,
+      );
+      kernels.gatherI32(y.address, at.address, n, this.labels.address);
+    }
+    const examples: Examples = { indices: at, random: seed === undefined ? null : { seed, step } };
+    x.examples = examples;
+    y.examples = examples;
+    return { x, y };
+  }
+
+  /** Frees the set's memory; a base that it shares with another set stays. */
+  free(): void {
+    for (const segment of this.segments) if (segment.owned) segment.values.free();
+    this.labels.free();
+    this.table.free();
+  }
+
+  [Symbol.dispose](): void {
+    this.free();
+  }
+}
+
+/** `engine.dataset`: see there. */
+export function createDataset(engine: Engine, set: LabelledSet | ComposedSet): Dataset {
+  const composed: ComposedSet = 'base' in set ? set : { base: set, added: [] };
+  const { base, added } = composed;
+  const parts = base instanceof Dataset ? added : [base, ...added];
+  const { shape } = base;
+  for (const part of parts) checkSet(part, shape);
+  const baseLabels = base instanceof Dataset ? [base.y] : [];
+  const ownLabels = [...baseLabels, ...parts.map((part) => part.y)].flatMap((y) => Array.from(y));
+  const labels = checkedLabels(composed.y ?? ownLabels, ownLabels.length);
+  const segments = [
+    ...(base instanceof Dataset ? base.shared : []),
+    ...parts.map((part) => upload(engine, part)),
+  ];
+  const y = engine.allocateBlock([labels.length], 'i32', 'engine.dataset');
+  y.view().set(labels);
+  return new Dataset(engine, shape, segments, y, segmentTable(engine, segments));
+}
+
+function checkSet(set: LabelledSet, shape: Shape): void {
+  const size = sizeOf(set.shape);
+  if (showShape(set.shape) !== showShape(shape)) {
+    throw new GradshapeError(
+      'SHAPE_MISMATCH',
+      `engine.dataset: added examples have shape ${showShape(set.shape)}; the base's have ${showShape(shape)}.`,
+    );
+  }
+  if (set.y.length === 0 || size === 0) {
+    throw new GradshapeError(
+      'DATA_EMPTY',
+      `engine.dataset: ${set.y.length} examples of shape ${showShape(set.shape)}; expected at least one number in at least one example.`,
+    );
+  }
+  if (set.x.length !== set.y.length * size) {
+    throw new GradshapeError(
+      'SHAPE_MISMATCH',
+      `engine.dataset: ${set.x.length} numbers and ${set.y.length} labels, for examples of shape ${showShape(set.shape)}; ` +
+        `expected ${set.y.length} · ${size} = ${set.y.length * size} numbers.`,
+    );
+  }
+  const { scale = 1 } = set;
+  if (!Number.isFinite(scale)) {
+    throw new GradshapeError(
+      'DATA_NOT_FINITE',
+      `engine.dataset: scale is ${scale}; expected a finite number.`,
+    );
+  }
+}
+
+function checkedLabels(labels: ArrayLike<number>, count: number): ArrayLike<number> {
+  if (labels.length !== count) {
+    throw new GradshapeError(
+      'SHAPE_MISMATCH',
+      `engine.dataset: ${labels.length} labels for ${count} examples.`,
+    );
+  }
+  for (let i = 0; i < count; i++) {
+    const label = labels[i]!;
+    if (!Number.isInteger(label) || label < 0) {
+      throw new GradshapeError(
+        'LABEL_OUT_OF_RANGE',
+        `engine.dataset: label ${label} of example ${i}; expected a whole number from 0.`,
+      );
+    }
+  }
+  return labels;
+}
+
+function upload(engine: Engine, set: LabelledSet): Segment {
+  const { x, y, scale = 1, shape } = set;
+  const count = y.length;
+  if (x instanceof Uint8Array) {
+    const block = engine.memory.block(x.length, `engine.dataset of ${count} examples`);
+    new Uint8Array(engine.memory.wasm.buffer, block.address, x.length).set(x);
+    return {
+      values: { address: block.address, dtype: 'u8', free: () => block.free() },
+      count,
+      scale,
+      owned: true,
+    };
+  }
+  const values = engine.allocateBlock([x.length], 'f32', `engine.dataset of ${count} examples`);
+  values.view().set(x);
+  const bad = engine.kernels.firstNonFinite(values.address, x.length);
+  if (bad >= 0) {
+    values.free();
+    const size = sizeOf(shape);
+    throw new GradshapeError(
+      'DATA_NOT_FINITE',
+      `engine.dataset: ${x[bad]} in example ${Math.floor(bad / size)}, element ${bad % size}; expected finite numbers.`,
+    );
+  }
+  return { values, count, scale, owned: true };
+}
+
+function segmentTable(engine: Engine, segments: readonly Segment[]): BlockTensor {
+  const table = engine.allocateBlock([segments.length, segmentWords], 'i32', 'engine.dataset');
+  const words = table.view() as Int32Array;
+  const floats = new Float32Array(words.buffer, words.byteOffset, words.length);
+  let first = 0;
+  segments.forEach(({ values, count, scale }, i) => {
+    const row = i * segmentWords;
+    words.set([first, count, values.address, values.dtype === 'u8' ? 0 : 1], row);
+    floats.set([scale, 0], row + 4);
+    first += count;
+  });
+  return table;
+}

@@ -1,0 +1,165 @@
+import { type BatchLoss, type BatchTensors, sumGradient } from './batch-gradient.js';
+import { GradshapeError } from './errors.js';
+import type { Parameters } from './parameters.js';
+import { checkFlat, Norms, type PerExampleGradients, type Weights, weightsTensor } from './per-example.js';
+import { bytesPerElement, type Examples, type Shape, sizeOf, Tensor } from './tensor.js';
+
+/**
+ * Per-example gradients one example at a time, recomputed for each question: slow, obviously right, and needing the
+ * memory of one gradient. The oracle of the other strategies, and their fallback.
+ */
+export class LoopGradients<B extends BatchTensors> implements PerExampleGradients {
+  readonly strategy = 'loop';
+  readonly batch: number;
+  readonly losses: Tensor;
+  private readonly squared: Tensor;
+  private readonly squaredByParameter: Tensor;
+
+  constructor(
+    private readonly loss: BatchLoss<B>,
+    private readonly params: Parameters,
+    private readonly examples: B,
+    readonly fallback: string | null,
+  ) {
+    const { engine } = params;
+    this.batch = batchSize(examples);
+    this.losses = engine.allocate([this.batch], 'f32', 'losses');
+    this.losses.examples = examplesOf(examples);
+    this.squared = engine.allocate([this.batch], 'f64', 'norms');
+    this.squared.examples = this.losses.examples;
+    this.squaredByParameter = engine.allocate([params.entries.length, this.batch], 'f64', 'norms');
+    this.forEach((i, gradient, loss) => {
+      this.losses.view()[i] = loss;
+      const byParameter = params.entries.map(({ offset, size }) =>
+        engine.kernels.squaredNorm(gradient.address + offset * 4, size),
+      );
+      this.squared.view()[i] = byParameter.reduce((sum, squared) => sum + squared, 0);
+      byParameter.forEach((squared, row) => {
+        this.squaredByParameter.view()[row * this.batch + i] = squared;
+      });
+    });
+  }
+
+  /** Visits every example's gradient, one at a time in a scope of its own. */
+  private forEach(visit: (i: number, gradient: Tensor, loss: number) => void): void {
+    const { engine } = this.params;
+    for (let i = 0; i < this.batch; i++) {
+      engine.scope(() => {
+        const one = sliceBatch(this.examples, i, i + 1);
+        const { losses, gradient } = this.gradientOf(one);
+        visit(i, gradient, losses.item());
+      });
+    }
+  }
+
+  private gradientOf(one: B): { losses: Tensor; gradient: Tensor } {
+    const loss: BatchLoss<B> = (params, batch) => {
+      const losses = this.loss(params, batch);
+      if (!(losses instanceof Tensor) || losses.rank !== 1 || losses.size !== 1) {
+        throw new GradshapeError(
+          'LOSS_SHAPE',
+          `perExample: the loss of one example is ${String(losses)}; expected one number per example, [batch].`,
+        );
+      }
+      return losses;
+    };
+    return sumGradient(loss, this.params, one);
+  }
+
+  norms(parameter?: string): Norms {
+    if (parameter === undefined) return new Norms(this.squared);
+    this.params.get(parameter);
+    const row = this.params.entries.findIndex(({ name }) => name === parameter);
+    const norms = this.params.engine.allocate([this.batch], 'f64', 'norms');
+    norms.view().set(this.squaredByParameter.view().subarray(row * this.batch, (row + 1) * this.batch));
+    norms.examples = this.losses.examples;
+    return new Norms(norms);
+  }
+
+  dots(direction: Tensor): Tensor {
+    const { engine, size } = this.params;
+    checkFlat('dots', direction, this.params);
+    const dots = engine.allocate([this.batch], 'f64', 'dots');
+    dots.examples = this.losses.examples;
+    this.forEach((i, gradient) => {
+      dots.view()[i] = engine.kernels.dot(gradient.address, direction.address, size);
+    });
+    return dots;
+  }
+
+  weightedSums(weights: readonly Weights[], into?: readonly Tensor[]): Tensor[] {
+    const { engine, size } = this.params;
+    const rows = weights.map((row) => weightsTensor(engine, row, this.batch));
+    const sums = into ?? rows.map(() => engine.full([size], 0));
+    for (const sum of sums) checkFlat('weightedSums', sum, this.params);
+    this.forEach((i, gradient) => {
+      rows.forEach((row, g) => {
+        // Weight 0 leaves the example out, even where its gradient is not finite.
+        const weight = row.view()[i]!;
+        if (weight !== 0) engine.kernels.addScaled(sums[g]!.address, gradient.address, weight, size);
+      });
+    });
+    return [...sums];
+  }
+
+  array(): Tensor {
+    const { engine, size } = this.params;
+    const whole = engine.allocate([this.batch, size], 'f32', 'per-example gradients');
+    whole.examples = this.losses.examples;
+    this.forEach((i, gradient) => {
+      whole.view().set(gradient.view(), i * size);
+    });
+    return whole;
+  }
+
+  /** Nothing to do: sums leave out what has weight 0. */
+  discardNonFinite(): void {}
+}
+
+function tensorsOf(batch: BatchTensors): Tensor[] {
+  return Object.values(batch).filter(
+    (value): value is Tensor => value instanceof Tensor && value.examples !== null,
+  );
+}
+
+function examplesOf(batch: BatchTensors): Examples {
+  const examples = tensorsOf(batch)[0]?.examples;
+  if (!examples) {
+    throw new GradshapeError(
+      'NOT_A_BATCH',
+      'perExample: the batch holds no tensor whose axis 0 is the examples. Take it with data.batch(indices), or mark yours with asExamples(tensor).',
+    );
+  }
+  return examples;
+}
+
+function batchSize(batch: BatchTensors): number {
+  examplesOf(batch);
+  return tensorsOf(batch)[0]!.shape[0]!;
+}
+
+/** The examples from..to of a batch, as views. */
+export function sliceBatch<B extends BatchTensors>(batch: B, from: number, to: number): B {
+  const slices = new Map<Examples, Examples>();
+  const slice = (tensor: Tensor): Tensor => {
+    const shape: Shape = [to - from, ...tensor.shape.slice(1)];
+    const rowBytes = sizeOf(tensor.shape.slice(1)) * bytesPerElement(tensor.dtype);
+    return new Tensor(tensor.engine, shape, tensor.dtype, tensor.address + from * rowBytes, tensor.owner);
+  };
+  const entries = Object.entries(batch).map(([name, value]) => {
+    if (!(value instanceof Tensor) || value.examples === null) return [name, value];
+    const whole = value.examples;
+    const part = slices.get(whole) ?? { ...whole, indices: whole.indices && slice(whole.indices) };
+    slices.set(whole, part);
+    const view = slice(value);
+    view.examples = part;
+    return [name, view];
+  });
+  return Object.fromEntries(entries) as B;
+}
+
+/** Marks axis 0 of a tensor as the examples of a batch, for batches that don't come from a data set. */
+export function asExamples(tensor: Tensor): Tensor {
+  tensor.examples ??= { indices: null, random: null };
+  return tensor;
+}

@@ -1,0 +1,322 @@
+import { type BatchLoss, type BatchTensors, type RuledUse, trace } from './batch-gradient.js';
+import type { Engine } from './engine.js';
+import { GradshapeError } from './errors.js';
+import { LoopGradients } from './loop-gradients.js';
+import type { ParameterEntry, Parameters } from './parameters.js';
+import { showShape, Tensor } from './tensor.js';
+
+/**
+ * How per-example gradients are made: one example at a time (`loop`), all of them in memory (`materialize`), or never
+ * formed where that is cheaper (`ghost`).
+ */
+export type Strategy = 'ghost' | 'materialize' | 'loop';
+
+export interface PerExampleOptions {
+  /** @default 'ghost' */
+  readonly strategy?: Strategy;
+}
+
+/** Weights of a sum over the batch: one number an example. */
+export type Weights = Tensor | ArrayLike<number>;
+
+/** The examples' squared gradient norms, in f64. */
+export class Norms {
+  constructor(
+    /** f64 [batch] */
+    readonly squared: Tensor,
+  ) {}
+
+  /** The norms as host numbers. */
+  values(): Float64Array {
+    return (this.squared.values() as Float64Array).map(Math.sqrt);
+  }
+
+  /** The norms as an f32 tensor [batch]. */
+  tensor(): Tensor {
+    const { engine, size, examples } = this.squared;
+    const norms = engine.allocate([size], 'f32', 'norms');
+    engine.kernels.sqrtF64ToF32(norms.address, this.squared.address, size);
+    norms.examples = examples;
+    return norms;
+  }
+}
+
+/** The gradients of every example of a batch, by what can be asked of them. Lives in the scope it was made in. */
+export interface PerExampleGradients {
+  /** The strategy that ran. */
+  readonly strategy: Strategy;
+  /** Why it is not the strategy that was asked for; null when it is. */
+  readonly fallback: string | null;
+  /** f32 [batch] */
+  readonly losses: Tensor;
+  readonly batch: number;
+  /** ‖gᵢ‖ over all trainable parameters, or over one. @throws PARAMETER_UNKNOWN */
+  norms(parameter?: string): Norms;
+  /** ⟨gᵢ, direction⟩, f64 [batch]; `direction` is flat, laid out like the parameters. */
+  dots(direction: Tensor): Tensor;
+  /**
+   * Σᵢ wᵢ·gᵢ for each row of weights: flat tensors laid out like the parameters, 0 for frozen ones.
+   * @param into tensors to add to, one a row; default: new ones in the open scope
+   */
+  weightedSums(weights: readonly Weights[], into?: readonly Tensor[]): Tensor[];
+  /** All gradients, f32 [batch, parameters]. */
+  array(): Tensor;
+  /** Makes the gradients that are not finite count as 0 in sums that give them weight 0. */
+  discardNonFinite(): void;
+}
+
+/**
+ * The gradients of each example's own loss. Strategies agree to rounding. `ghost` and `materialize` take one forward
+ * and one backward pass, and fall back where no rule holds: `ghost` instantiates a parameter that is used twice; both
+ * become `loop` when a parameter is reached through an op without a per-example rule.
+ * @param loss one number an example, [batch]; must not mix examples
+ * @throws EXAMPLES_MIXED, LOSS_SHAPE, NO_SECOND_ORDER, STRATEGY_UNKNOWN
+ * @example
+ * const g = perExample((p, b) => crossEntropy(model.apply(p, b.x), b.y), params, data.batch([0, 1, 2]));
+ * g.norms().values();
+ */
+export function perExample<B extends BatchTensors>(
+  loss: BatchLoss<B>,
+  params: Parameters,
+  batch: B,
+  { strategy = 'ghost' }: PerExampleOptions = {},
+): PerExampleGradients {
+  if (strategy !== 'ghost' && strategy !== 'materialize' && strategy !== 'loop') {
+    throw new GradshapeError(
+      'STRATEGY_UNKNOWN',
+      `perExample: strategy is '${String(strategy)}'; expected 'ghost', 'materialize' or 'loop'.`,
+    );
+  }
+  if (strategy === 'loop') return new LoopGradients(loss, params, batch, null);
+  const { losses, uses, unruled } = trace(loss, params, batch, true);
+  const [first] = unruled;
+  if (first !== undefined) {
+    const [entry, { op }] = first;
+    return new LoopGradients(
+      loss,
+      params,
+      batch,
+      `'${entry.name}' is used by ${op}, which has no per-example rule there`,
+    );
+  }
+  return new RuledGradients(params, losses, uses, strategy);
+}
+
+/** One parameter's gradients: left as factors of the rule, or instantiated in rows of memory. */
+type Held =
+  | { readonly entry: ParameterEntry; readonly kind: 'ghost'; readonly of: RuledUse }
+  | { readonly entry: ParameterEntry; readonly kind: 'rows'; readonly address: number };
+
+class RuledGradients implements PerExampleGradients {
+  readonly fallback: string | null;
+  readonly batch: number;
+  private readonly engine: Engine;
+  private readonly held: readonly Held[];
+  /** All gradients in one array, under `materialize`. */
+  private readonly whole: Tensor | null;
+  private readonly known = new Map<string, Norms>();
+
+  constructor(
+    private readonly params: Parameters,
+    readonly losses: Tensor,
+    private readonly uses: ReadonlyMap<ParameterEntry, readonly RuledUse[]>,
+    readonly strategy: 'ghost' | 'materialize',
+  ) {
+    this.engine = params.engine;
+    this.batch = losses.size;
+    const used = params.trainableEntries.filter((entry) => uses.has(entry));
+    const tied = used.filter((entry) => uses.get(entry)!.length > 1).map(({ name }) => `'${name}'`);
+    this.fallback =
+      strategy === 'ghost' && tied.length > 0 ? `${tied.join(', ')} used more than once: instantiated` : null;
+    if (strategy === 'materialize') {
+      this.whole = this.materialize();
+      this.held = [];
+    } else {
+      this.whole = null;
+      this.held = used.map((entry) => this.hold(entry));
+    }
+  }
+
+  private hold(entry: ParameterEntry): Held {
+    const uses = this.uses.get(entry)!;
+    const of = uses[0]!;
+    if (uses.length === 1 && of.rule.ghost?.cheaper(of.use)) return { entry, kind: 'ghost', of };
+    const rows = this.engine.allocate(
+      [this.batch, entry.size],
+      'f32',
+      `per-example gradients of '${entry.name}'`,
+    );
+    this.instantiate(entry, rows.address, entry.size);
+    return { entry, kind: 'rows', address: rows.address };
+  }
+
+  private instantiate(entry: ParameterEntry, out: number, stride: number): void {
+    this.uses.get(entry)!.forEach(({ use, rule }, i) => {
+      rule.instantiate(use, out, stride, i > 0);
+    });
+  }
+
+  private materialize(): Tensor {
+    const { size } = this.params;
+    const whole = this.engine.allocate([this.batch, size], 'f32', 'per-example gradients');
+    whole.examples = this.losses.examples;
+    const covered = [...this.uses.keys()].reduce((sum, entry) => sum + entry.size, 0);
+    if (covered < size) this.engine.kernels.fill(whole.address, 0, whole.size);
+    for (const entry of this.uses.keys()) this.instantiate(entry, whole.address + entry.offset * 4, size);
+    return whole;
+  }
+
+  norms(parameter?: string): Norms {
+    const key = parameter ?? '';
+    let norms = this.known.get(key);
+    if (norms === undefined) {
+      norms = new Norms(this.squaredNorms(parameter));
+      this.known.set(key, norms);
+    }
+    return norms;
+  }
+
+  private squaredNorms(parameter: string | undefined): Tensor {
+    const { kernels } = this.engine;
+    const squared = this.examplesTensor();
+    if (parameter === undefined) {
+      if (this.whole !== null) {
+        kernels.rowSquaredNorms(squared.address, this.whole.address, this.batch, this.params.size, 0);
+        return squared;
+      }
+      for (const { entry } of this.held) {
+        kernels.sumF64(squared.address, this.norms(entry.name).squared.address, this.batch);
+      }
+      return squared;
+    }
+    this.params.get(parameter);
+    const entry = this.params.entries.find(({ name }) => name === parameter)!;
+    const held = this.heldOf(entry);
+    if (held?.kind === 'ghost') held.of.rule.ghost!.squaredNorms(held.of.use, squared.address);
+    else if (held) kernels.rowSquaredNorms(squared.address, held.address, this.batch, entry.size, 0);
+    return squared;
+  }
+
+  /** What is held of a parameter; under `materialize`, its columns of the array. Undefined when the loss doesn't use it. */
+  private heldOf(entry: ParameterEntry): Held | undefined {
+    if (this.whole === null) return this.held.find((held) => held.entry === entry);
+    if (!this.uses.has(entry)) return undefined;
+    const { kernels } = this.engine;
+    const rows = this.engine.allocate([this.batch, entry.size], 'f32', 'per-example gradients');
+    const columns = this.whole.address + entry.offset * 4;
+    kernels.copyStrided(rows.address, columns, 1, 1, this.batch, entry.size, 0, 0, this.params.size, 1);
+    return { entry, kind: 'rows', address: rows.address };
+  }
+
+  private examplesTensor(): Tensor {
+    const tensor = this.engine.allocate([this.batch], 'f64', 'norms');
+    this.engine.kernels.fill(tensor.address, 0, this.batch * 2);
+    tensor.examples = this.losses.examples;
+    return tensor;
+  }
+
+  dots(direction: Tensor): Tensor {
+    checkFlat('dots', direction, this.params);
+    const total = this.examplesTensor();
+    const addRows = (rows: number, stride: number, along: number, size: number): void => {
+      const dots = total.view();
+      for (let i = 0; i < this.batch; i++) {
+        dots[i]! += this.engine.kernels.dot(rows + i * stride * 4, along, size);
+      }
+    };
+    if (this.whole !== null) {
+      addRows(this.whole.address, this.params.size, direction.address, this.params.size);
+      return total;
+    }
+    for (const held of this.held) {
+      const { offset, size } = held.entry;
+      const along = direction.address + offset * 4;
+      if (held.kind === 'rows') {
+        addRows(held.address, size, along, size);
+      } else {
+        const part = this.examplesTensor();
+        held.of.rule.ghost!.dots(held.of.use, along, part.address);
+        this.engine.kernels.sumF64(total.address, part.address, this.batch);
+      }
+    }
+    return total;
+  }
+
+  weightedSums(weights: readonly Weights[], into?: readonly Tensor[]): Tensor[] {
+    return weights.map((row, i) => {
+      const at = weightsTensor(this.engine, row, this.batch);
+      const out = into?.[i] ?? this.engine.allocate([this.params.size], 'f32', 'weightedSums');
+      checkFlat('weightedSums', out, this.params);
+      this.weightedSum(at.address, out, into !== undefined);
+      return out;
+    });
+  }
+
+  private weightedSum(weights: number, out: Tensor, accumulate: boolean): void {
+    const { kernels } = this.engine;
+    const add = accumulate ? 1 : 0;
+    if (this.whole !== null) {
+      kernels.columnSums(out.address, this.whole.address, weights, this.batch, this.params.size, add);
+      return;
+    }
+    if (!accumulate) this.fillUncovered(out);
+    for (const held of this.held) {
+      const at = out.address + held.entry.offset * 4;
+      if (held.kind === 'ghost') held.of.rule.weightedSum(held.of.use, weights, at, accumulate);
+      else kernels.columnSums(at, held.address, weights, this.batch, held.entry.size, add);
+    }
+  }
+
+  private fillUncovered(out: Tensor): void {
+    const covered = this.held.reduce((sum, { entry }) => sum + entry.size, 0);
+    if (covered < this.params.size) this.engine.kernels.fill(out.address, 0, this.params.size);
+  }
+
+  array(): Tensor {
+    return this.whole ?? this.materialize();
+  }
+
+  discardNonFinite(): void {
+    const bad = nonFiniteExamples(this.norms());
+    if (bad.length === 0) return;
+    // A weight of 0 times NaN is NaN: the numbers themselves must go.
+    const { memory } = this.engine;
+    const clear = (address: number, bytes: number): void => {
+      for (const i of bad) new Uint8Array(memory.wasm.buffer, address + i * bytes, bytes).fill(0);
+    };
+    if (this.whole !== null) clear(this.whole.address, this.params.size * 4);
+    for (const held of this.held) {
+      if (held.kind === 'rows') clear(held.address, held.entry.size * 4);
+    }
+    for (const { use } of [...this.uses.values()].flat()) {
+      for (const tensor of [...use.inputs, use.dOutput]) {
+        if (tensor.examples !== null) clear(tensor.address, (tensor.size / this.batch) * 4);
+      }
+    }
+  }
+}
+
+/** Indices within the batch of the examples whose gradient norm is not finite. */
+export function nonFiniteExamples(norms: Norms): number[] {
+  return [...norms.squared.view()].flatMap((squared, i) => (Number.isFinite(squared) ? [] : [i]));
+}
+
+export function checkFlat(caller: string, tensor: Tensor, params: Parameters): void {
+  if (tensor.dtype === 'f32' && tensor.size === params.size) return;
+  throw new GradshapeError(
+    'SHAPE_MISMATCH',
+    `${caller}: ${tensor.toString()}; expected f32 [${params.size}], laid out like the parameters.`,
+  );
+}
+
+/** One row of weights as a tensor. */
+export function weightsTensor(engine: Engine, weights: Weights, batch: number): Tensor {
+  const tensor = weights instanceof Tensor ? weights : engine.tensor(weights);
+  if (tensor.dtype !== 'f32' || tensor.size !== batch) {
+    throw new GradshapeError(
+      'SHAPE_MISMATCH',
+      `weightedSums: a row of weights is ${tensor.dtype} ${showShape(tensor.shape)}; expected f32 [${batch}], one number an example.`,
+    );
+  }
+  return tensor;
+}

@@ -1,0 +1,122 @@
+import type { Engine } from './engine.js';
+import { GradshapeError } from './errors.js';
+import type { Owner } from './memory.js';
+
+/** f32 for numbers, i32 for labels and indices, f64 for norms. */
+export type DType = 'f32' | 'i32' | 'f64';
+
+export type Shape = readonly number[];
+
+/** The host-side array of a dtype. */
+export type HostArray = Float32Array | Int32Array | Float64Array;
+
+const hostArrays = { f32: Float32Array, i32: Int32Array, f64: Float64Array } as const;
+
+export function bytesPerElement(dtype: DType): number {
+  return dtype === 'f64' ? 8 : 4;
+}
+
+export function sizeOf(shape: Shape): number {
+  let size = 1;
+  for (const n of shape) size *= n;
+  return size;
+}
+
+export function showShape(shape: Shape): string {
+  return `[${shape.join(', ')}]`;
+}
+
+export function sameShape(a: Shape, b: Shape): boolean {
+  return a.length === b.length && a.every((n, i) => n === b[i]);
+}
+
+/** What axis 0 is when it is the examples of a batch: who they are, for randomness that belongs to an example. */
+export interface Examples {
+  /** Their indices in the data set, i32 [count], or null where the batch did not come from one. */
+  readonly indices: Tensor | null;
+  /** Seed and step of the run, for dropout; null where none were given. */
+  readonly random: { readonly seed: number; readonly step: number } | null;
+}
+
+/**
+ * A shape, a dtype and an address in the engine's memory. Its numbers are read through views made on demand, since
+ * views detach whenever the memory grows. It is good as long as its block is not freed and its scope has not ended.
+ */
+export class Tensor {
+  readonly size: number;
+  /** Set when axis 0 is the examples of a batch. */
+  examples: Examples | null = null;
+  /** The number of the recording in which this tensor depends on a watched one; 0 for none. */
+  recording = 0;
+
+  constructor(
+    readonly engine: Engine,
+    readonly shape: Shape,
+    readonly dtype: DType,
+    private location: number,
+    private holder: Owner,
+  ) {
+    this.size = sizeOf(shape);
+  }
+
+  get rank(): number {
+    return this.shape.length;
+  }
+
+  get owner(): Owner {
+    return this.holder;
+  }
+
+  /** Byte offset in the linear memory. Throws `TENSOR_USED_LATE` when the bytes are no longer this tensor's. */
+  get address(): number {
+    if (!this.holder.alive) {
+      throw new GradshapeError(
+        'TENSOR_USED_LATE',
+        `a tensor of shape ${showShape(this.shape)} is used too late: ${this.holder.ended}.`,
+      );
+    }
+    return this.location;
+  }
+
+  /** Moves the tensor to another place; for scopes that hand their result to the parent. */
+  moveTo(address: number, owner: Owner): void {
+    this.location = address;
+    this.holder = owner;
+  }
+
+  /** A live view of the numbers: only good until the next operation, since growing memory detaches it. */
+  view(): HostArray {
+    return new hostArrays[this.dtype](this.engine.memory.wasm.buffer, this.address, this.size);
+  }
+
+  /** A copy of the numbers, row by row. */
+  values(): HostArray {
+    return this.view().slice();
+  }
+
+  /** The only number of a tensor of one element. */
+  item(): number {
+    if (this.size !== 1) {
+      throw new GradshapeError(
+        'NOT_A_SCALAR',
+        `item(): the tensor has shape ${showShape(this.shape)}; expected one element. Use values() for more.`,
+      );
+    }
+    return this.view()[0]!;
+  }
+
+  toString(): string {
+    return `Tensor ${this.dtype} ${showShape(this.shape)}`;
+  }
+}
+
+/** A tensor that owns its bytes: parameters, optimizer state, attack variables. Free it, or declare it with `using`. */
+export class BlockTensor extends Tensor {
+  free(): void {
+    (this.owner as { free?: () => void }).free?.();
+  }
+
+  [Symbol.dispose](): void {
+    this.free();
+  }
+}
