@@ -1,0 +1,192 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import {
+  formatInterval,
+  formatSummary,
+  groupBy,
+  pairedDifference,
+  summarize,
+  tQuantile,
+} from '../experiments/harness/stats.js';
+import {
+  type Comparison,
+  disagreements,
+  lineFigure,
+  type RunFacts,
+  reportPage,
+  terminalTable,
+  toCsv,
+  verdict,
+} from '../experiments/report/index.js';
+
+const near = (a: number, b: number, tolerance: number) =>
+  assert.ok(Math.abs(a - b) <= tolerance, `${a} is not within ${tolerance} of ${b}`);
+
+test("Student's t quantiles are the tables'", () => {
+  // NIST/SEMATECH e-Handbook 1.3.6.7.2, upper 0.025; closed forms for 1 and 2 degrees of freedom.
+  const table = { 1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 19: 2.093, 30: 2.042, 99: 1.984 };
+  for (const [df, t] of Object.entries(table)) near(tQuantile(0.975, Number(df)), t, 5e-4);
+  near(tQuantile(0.975, 1), Math.tan(Math.PI * 0.475), 1e-8);
+  near(tQuantile(0.975, 2), 0.95 / Math.sqrt((1 - 0.95 * 0.95) / 2), 1e-8);
+});
+
+test('summaries are the closed forms', () => {
+  const s = summarize([1, 2, 3, 4, 5]);
+  assert.is(s.mean, 3);
+  near(s.std!, Math.sqrt(2.5), 1e-15);
+  near(s.high! - s.mean, 2.7764451 * Math.sqrt(2.5 / 5), 1e-7);
+  near(s.mean - s.low!, s.high! - s.mean, 1e-15);
+  assert.equal(summarize([0.5]), { n: 1, mean: 0.5, std: null, low: null, high: null });
+  assert.throws(
+    () => summarize([]),
+    (e: { code: string }) => e.code === 'STATS_EMPTY',
+  );
+});
+
+test("paired differences: Student's own sleep data (1908)", () => {
+  // Hours gained by ten patients under two drugs; 95 % interval 0.7001142 … 2.4598858 (R: t.test(paired = TRUE)).
+  const dextro = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0];
+  const laevo = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4];
+  const { mean, low, high } = pairedDifference(laevo, dextro);
+  near(mean, 1.58, 1e-12);
+  near(low!, 0.7001142, 1e-7);
+  near(high!, 2.4598858, 1e-7);
+  assert.throws(
+    () => pairedDifference([1], []),
+    (e: { code: string }) => e.code === 'STATS_UNPAIRED',
+  );
+});
+
+test('numbers are written with their interval, and a real minus', () => {
+  const s = { n: 5, mean: -0.0031, std: 0.001, low: -0.0045, high: -0.0017 };
+  assert.is(formatInterval(s), '−0.0031 [−0.0045, −0.0017]');
+  assert.is(formatSummary(s), '−0.0031 ± 0.0014');
+  assert.is(formatSummary(summarize([0.25]), 2), '0.25');
+});
+
+test('groups keep their order', () => {
+  assert.equal(
+    [...groupBy([3, 1, 4, 2], (n) => n % 2)],
+    [
+      [1, [3, 1]],
+      [0, [4, 2]],
+    ],
+  );
+});
+
+const comparison = (
+  paper: number,
+  low: number,
+  high: number,
+  kind: Comparison['kind'] = 'effect',
+): Comparison => ({
+  what: 'effect',
+  paper,
+  ours: { n: 5, mean: (low + high) / 2, std: 1, low, high },
+  kind,
+});
+
+test('the verdict follows the rule', () => {
+  assert.is(verdict(comparison(0.2, 0.1, 0.3)), 'reproduced');
+  assert.is(verdict(comparison(0.5, 0.1, 0.3)), 'partly');
+  assert.is(verdict(comparison(-0.5, 0.1, 0.3)), 'not reproduced');
+  assert.is(verdict(comparison(-0.1, -0.2, 0.4)), 'undecided');
+  assert.is(verdict(comparison(0, -0.2, 0.4)), 'reproduced');
+  assert.is(verdict(comparison(0.5, 0.1, 0.3, 'level')), 'not reproduced');
+  assert.is(verdict({ ...comparison(0.5, 0, 0), ours: summarize([0.5]) }), 'undecided');
+});
+
+test('where we disagree is said with the numbers', () => {
+  const said = disagreements([
+    comparison(0.2, 0.1, 0.3),
+    comparison(0.5, 0.1, 0.3),
+    comparison(-0.5, 0.1, 0.3),
+  ]);
+  assert.equal(said, [
+    'effect: the paper has 0.5000, ours is 0.2000 [0.1000, 0.3000] (5 seeds); the sign agrees, but the paper’s value lies above our interval.',
+    'effect: the paper has −0.5000, ours is 0.2000 [0.1000, 0.3000] (5 seeds); the sign is the other, and the paper’s value lies below our interval.',
+  ]);
+});
+
+test('CSV quotes what needs it and keeps numbers exact', () => {
+  const text = toCsv([
+    { a: 0.1 + 0.2, b: 'x,"y"' },
+    { a: null, c: true },
+  ]);
+  assert.is(text, 'a,b,c\r\n0.30000000000000004,"x,""y""",\r\n,,true\r\n');
+});
+
+const facts: RunFacts = {
+  title: 'Poison & <shape>',
+  description: 'What it is.',
+  paperFigure: 'Figure 4',
+  warnings: ['3 trials are missing.'],
+  settings: [['command', 'node experiments/x.js --quick']],
+  failures: [{ command: `node experiments/trial.js --spec '{"seed":1}'`, message: 'asked to <fail>' }],
+};
+const figure = lineFigure({
+  title: 'Accuracy & ratio',
+  x: { label: 'ratio', format: '.0%' },
+  y: { label: 'accuracy' },
+  series: [
+    {
+      name: 'vanilla',
+      points: [
+        { x: 0, y: 0.95, low: 0.94, high: 0.96 },
+        { x: 0.4, y: 0.94, low: null, high: null },
+      ],
+    },
+    {
+      name: 'clip norm 4',
+      points: [
+        { x: 0, y: 0.95 },
+        { x: 0.4, y: 0.945 },
+      ],
+    },
+  ],
+  reference: [{ x: 0.4, y: 0.9415, series: 'vanilla' }],
+});
+const table = { title: 'Accuracies', columns: ['shaper', 'accuracy'], rows: [{ cells: ['vanilla', -0.5] }] };
+
+test('the page is one file that asks for nothing', async () => {
+  const page = await reportPage(
+    { figures: [figure], tables: [table], comparisons: [comparison(1, 0, 3)] },
+    facts,
+  );
+  assert.match(page, '<svg');
+  assert.match(page, "default-src 'none'");
+  assert.not.match(page, /<script|<link|<iframe|<img|@import|url\(\s*['"]?[^#)'"]|\ssrc\s*=/i);
+  assert.not.match(page, /href\s*=\s*["']?(?!#)/i);
+  // What is left of http are the names of XML vocabularies, which nothing loads.
+  assert.not.match(page.replace(/xmlns(:\w+)?="[^"]*"/g, ''), /https?:\/\//);
+  assert.not.match(page, /NaN|undefined|\[object/);
+});
+
+test('the page says what was run, what failed, what is missing; text is escaped', async () => {
+  const page = await reportPage({ summary: ['a < b'], tables: [table] }, facts);
+  for (const text of [
+    'Poison &amp; &lt;shape&gt;',
+    '3 trials are missing.',
+    'asked to &lt;fail&gt;',
+    'a &lt; b',
+    '−0.5',
+  ]) {
+    assert.match(page, text);
+  }
+  assert.match(page, 'node experiments/x.js --quick');
+});
+
+test('a figure draws its lines, its interval and the paper’s point, and names its series', async () => {
+  const page = await reportPage({ figures: [figure] }, { ...facts, warnings: [], failures: [] });
+  for (const text of ['vanilla', 'clip norm 4', 'ratio', '40%', 'Hollow diamonds']) assert.match(page, text);
+  assert.is(page.match(/class="mark-line role-mark/g)?.length, 2);
+  assert.match(page, 'class="mark-area role-mark');
+});
+
+test('a table for the terminal lines its numbers up', () => {
+  const text = terminalTable({ ...table, rows: [{ cells: ['vanilla', 0.5] }, { cells: ['dp', 0.25] }] });
+  assert.match(text, '│ vanilla │      0.5 │');
+  assert.match(text, '│ dp      │     0.25 │');
+});
+
+test.run();
