@@ -85,16 +85,16 @@ export function log4(x: v128): v128 {
 export function tanh4(x: v128): v128 {
   const signBit = i32x4.splat(0x80000000);
   const magnitude = v128.andnot(x, signBit);
-  const z = f32x4.mul(x, x);
+  const z = f32x4.mul(magnitude, magnitude);
   let p = horner(splat(-5.70498872745e-3), z, 2.06390887954e-2);
   p = horner(p, z, -5.37397155531e-2);
   p = horner(p, z, 1.33314422036e-1);
   p = horner(p, z, -3.33332819422e-1);
-  const small = f32x4.add(f32x4.mul(f32x4.mul(p, z), x), x);
+  const small = f32x4.add(f32x4.mul(f32x4.mul(p, z), magnitude), magnitude);
   const e = exp4(f32x4.add(magnitude, magnitude));
   const large = f32x4.sub(splat(1), f32x4.div(splat(2), f32x4.add(e, splat(1))));
-  const signed = v128.or(large, v128.and(x, signBit));
-  return v128.bitselect(small, signed, f32x4.lt(magnitude, splat(0.625)));
+  const positive = v128.bitselect(small, large, f32x4.lt(magnitude, splat(0.625)));
+  return v128.or(positive, v128.and(x, signBit));
 }
 
 /** 1/(1 + e^-x). Below -88.72, where the true value is denormal, the result is 0. */

@@ -2,6 +2,7 @@
 // (Box & Muller 1958), uniforms and dropout masks. Nothing here has a state: a draw is a function of the key, the
 // words w12..w15 and its index. Four blocks run side by side, one lane each, so that a state word is one vector.
 // `rounds` is 8, 12 or 20. The block counter w12 wraps at 2^32 without a carry into w13.
+import { loadUpTo4, storeUpTo4 } from './lanes';
 import { horner, splat } from './math';
 
 // @ts-ignore: decorator
@@ -29,8 +30,9 @@ function rotate7(x: v128): v128 {
 }
 
 // Box–Muller's radius √(-2 ln u)·std with a random sign, from one word each. u = (k + ½)/2^31, k the upper 31 bits,
-// is never 0 and reaches down to 2^-32 (6.66 standard deviations); the lowest bit is the sign. -log2 u = e + f·p(f)
-// for u = (1 + f)/2^e, 1 + f in [√½, √2); p is the minimax polynomial of -log2(1 + f)/f (relative error 3e-7).
+// rounded to f32, is never 0 and reaches down to 2^-32 (6.66 standard deviations); the lowest bit is the sign.
+// -log2 u = e + f·p(f) for u = (1 + f)/2^e, 1 + f in [√½, √2); p is the minimax polynomial of -log2(1 + f)/f
+// (relative error 3e-7).
 // @ts-ignore: decorator
 @inline
 function signedRadius(word: v128, std: f32): v128 {
@@ -82,61 +84,39 @@ function sinHalfTurn(x: v128): v128 {
   return f32x4.mul(p, x);
 }
 
-// Eight Gaussians from two words of four blocks.
+// Eight Gaussians from two words of four blocks, added to a; the first `left` of them where that is fewer.
 // @ts-ignore: decorator
 @inline
-function addPair(out: usize, a: usize, radiusWord: v128, angleWord: v128, std: f32): void {
+function addPair(out: usize, a: usize, left: i32, radiusWord: v128, angleWord: v128, std: f32): void {
   const radius = signedRadius(radiusWord, std);
   const x = turn(angleWord);
-  v128.store(out, f32x4.add(v128.load(a), f32x4.mul(radius, cosHalfTurn(x))));
-  v128.store(out, f32x4.add(v128.load(a, 16), f32x4.mul(radius, sinHalfTurn(x))), 16);
-}
-
-// The same for the last eight or fewer.
-function addPairTail(out: usize, a: usize, left: i32, radiusWord: v128, angleWord: v128, std: f32): void {
-  const radius = signedRadius(radiusWord, std);
-  const x = turn(angleWord);
-  addLanes(out, a, left, f32x4.mul(radius, cosHalfTurn(x)));
-  addLanes(out + 16, a + 16, left - 4, f32x4.mul(radius, sinHalfTurn(x)));
-}
-
-function addLanes(out: usize, a: usize, left: i32, z: v128): void {
-  for (let lane = min(left, 4); lane > 0; lane--) {
-    store<f32>(out, load<f32>(a) + f32x4.extract_lane(z, 0));
-    z = v128.shuffle<i32>(z, z, 1, 2, 3, 0);
-    out += 4;
-    a += 4;
+  if (left > 0) storeUpTo4(out, f32x4.add(loadUpTo4(a, left), f32x4.mul(radius, cosHalfTurn(x))), left);
+  if (left > 4) {
+    storeUpTo4(out + 16, f32x4.add(loadUpTo4(a + 16, left - 4), f32x4.mul(radius, sinHalfTurn(x))), left - 4);
   }
 }
 
-// Four words of four blocks, turned back into keystream order: a block's words side by side, blocks 64 bytes apart.
+function addPairTail(out: usize, a: usize, left: i32, radiusWord: v128, angleWord: v128, std: f32): void {
+  addPair(out, a, left, radiusWord, angleWord, std);
+}
+
+// Four words of four blocks, turned back into keystream order: a block's words side by side, blocks 64 bytes (16
+// words) apart; those of the first `left` words.
 // @ts-ignore: decorator
 @inline
-function storeWords(out: usize, a: v128, b: v128, c: v128, d: v128): void {
+function storeWords(out: usize, left: i32, a: v128, b: v128, c: v128, d: v128): void {
   const ab = v128.shuffle<i32>(a, b, 0, 4, 1, 5);
   const cd = v128.shuffle<i32>(c, d, 0, 4, 1, 5);
   const abHigh = v128.shuffle<i32>(a, b, 2, 6, 3, 7);
   const cdHigh = v128.shuffle<i32>(c, d, 2, 6, 3, 7);
-  v128.store(out, v128.shuffle<i64>(ab, cd, 0, 2));
-  v128.store(out, v128.shuffle<i64>(ab, cd, 1, 3), 64);
-  v128.store(out, v128.shuffle<i64>(abHigh, cdHigh, 0, 2), 128);
-  v128.store(out, v128.shuffle<i64>(abHigh, cdHigh, 1, 3), 192);
+  if (left > 0) storeUpTo4(out, v128.shuffle<i64>(ab, cd, 0, 2), left);
+  if (left > 16) storeUpTo4(out + 64, v128.shuffle<i64>(ab, cd, 1, 3), left - 16);
+  if (left > 32) storeUpTo4(out + 128, v128.shuffle<i64>(abHigh, cdHigh, 0, 2), left - 32);
+  if (left > 48) storeUpTo4(out + 192, v128.shuffle<i64>(abHigh, cdHigh, 1, 3), left - 48);
 }
 
-// The same where fewer than 64 words are wanted.
 function storeWordsTail(out: usize, left: i32, a: v128, b: v128, c: v128, d: v128): void {
-  for (let block = 0; block < 4; block++) {
-    if (left > 0) store<u32>(out, i32x4.extract_lane(a, 0));
-    if (left > 1) store<u32>(out, i32x4.extract_lane(b, 0), 4);
-    if (left > 2) store<u32>(out, i32x4.extract_lane(c, 0), 8);
-    if (left > 3) store<u32>(out, i32x4.extract_lane(d, 0), 12);
-    a = v128.shuffle<i32>(a, a, 1, 2, 3, 0);
-    b = v128.shuffle<i32>(b, b, 1, 2, 3, 0);
-    c = v128.shuffle<i32>(c, c, 1, 2, 3, 0);
-    d = v128.shuffle<i32>(d, d, 1, 2, 3, 0);
-    out += 64;
-    left -= 16;
-  }
+  storeWords(out, left, a, b, c, d);
 }
 
 // The one loop over ChaCha's blocks, four at a time: 64 words, which become 64 Gaussians added to `a` or are
@@ -229,14 +209,14 @@ function generate(
 
     if (gaussian) {
       if (left >= 64) {
-        addPair(out, a, x0, x1, std);
-        addPair(out + 32, a + 32, x2, x3, std);
-        addPair(out + 64, a + 64, x4, x5, std);
-        addPair(out + 96, a + 96, x6, x7, std);
-        addPair(out + 128, a + 128, x8, x9, std);
-        addPair(out + 160, a + 160, x10, x11, std);
-        addPair(out + 192, a + 192, x12, x13, std);
-        addPair(out + 224, a + 224, x14, x15, std);
+        addPair(out, a, 8, x0, x1, std);
+        addPair(out + 32, a + 32, 8, x2, x3, std);
+        addPair(out + 64, a + 64, 8, x4, x5, std);
+        addPair(out + 96, a + 96, 8, x6, x7, std);
+        addPair(out + 128, a + 128, 8, x8, x9, std);
+        addPair(out + 160, a + 160, 8, x10, x11, std);
+        addPair(out + 192, a + 192, 8, x12, x13, std);
+        addPair(out + 224, a + 224, 8, x14, x15, std);
       } else {
         addPairTail(out, a, left, x0, x1, std);
         addPairTail(out + 32, a + 32, left - 8, x2, x3, std);
@@ -249,10 +229,10 @@ function generate(
       }
       a += 256;
     } else if (left >= 64) {
-      storeWords(out, x0, x1, x2, x3);
-      storeWords(out + 16, x4, x5, x6, x7);
-      storeWords(out + 32, x8, x9, x10, x11);
-      storeWords(out + 48, x12, x13, x14, x15);
+      storeWords(out, 64, x0, x1, x2, x3);
+      storeWords(out + 16, 64, x4, x5, x6, x7);
+      storeWords(out + 32, 64, x8, x9, x10, x11);
+      storeWords(out + 48, 64, x12, x13, x14, x15);
     } else {
       storeWordsTail(out, left, x0, x1, x2, x3);
       storeWordsTail(out + 16, left - 4, x4, x5, x6, x7);
