@@ -21,8 +21,8 @@ export function gemmScratchBytes(): i32 {
 
 /**
  * C[m, n] = activation((accumulate ? C : 0) + op(A)·diag(scaleK)·op(B) + bias[n]), for k ≥ 1.
- * Row-major, leading dimensions in floats. transA: A is stored [k, m]; transB: B is stored [n, k]. bias and scaleK may be 0
- * (none). activation: 0 none, 1 ReLU. scratch: `gemmScratchBytes()` bytes.
+ * Row-major, leading dimensions in floats. transA: A is stored [k, m]; transB: B is stored [n, k]. bias and
+ * scaleK may be 0 (none). activation: 0 none, 1 ReLU. scratch: `gemmScratchBytes()` bytes.
  */
 export function gemm(
   transA: i32,
