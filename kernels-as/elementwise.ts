@@ -1,7 +1,8 @@
-// Elementwise kernels, strided copies and in-place updates, on four f32 lanes. The element at an index has the same
-// bits wherever it falls in a vector: the last one to three elements go through the same code in a partial vector.
+// Elementwise kernels, strided copies and in-place updates, on four f32 lanes. The element at an index has
+// the same bits wherever it falls in a vector: the last one to three elements go through the same code in a
+// partial vector.
 import { exp4, log4, sigmoid4, tanh4 } from './math';
-import { loadTail, storeTail } from './lanes';
+import { loadUpTo4, storeUpTo4 } from './lanes';
 
 const enum Unary {
   Negate,
@@ -83,61 +84,37 @@ function applyBinary(op: Binary, a: v128, b: v128): v128 {
 // @ts-ignore: decorator
 @inline
 function unary(op: Unary, out: usize, a: usize, n: i32): void {
-  let to = out;
-  let from = a;
-  const end = from + (<usize>(n & ~3) << 2);
-  while (from < end) {
-    v128.store(to, applyUnary(op, v128.load(from)));
-    from += 16;
-    to += 16;
-  }
+  const end = <usize>(n & ~3) << 2;
   const rest = n & 3;
-  if (rest) storeTail(to, applyUnary(op, loadTail(from, rest)), rest);
+  if (rest) storeUpTo4(out + end, applyUnary(op, loadUpTo4(a + end, rest)), rest);
+  for (let i: usize = 0; i < end; i += 16) v128.store(out + i, applyUnary(op, v128.load(a + i)));
 }
 
 /** Both operands contiguous. */
 // @ts-ignore: decorator
 @inline
 function binaryContiguous(op: Binary, out: usize, a: usize, b: usize, n: i32): void {
-  let to = out;
-  let pa = a;
-  let pb = b;
-  for (let blocks = n >> 3; blocks > 0; blocks--) {
-    const first = applyBinary(op, v128.load(pa), v128.load(pb));
-    const second = applyBinary(op, v128.load(pa, 16), v128.load(pb, 16));
-    v128.store(to, first);
-    v128.store(to, second, 16);
-    pa += 32;
-    pb += 32;
-    to += 32;
-  }
-  if (n & 4) {
-    v128.store(to, applyBinary(op, v128.load(pa), v128.load(pb)));
-    pa += 16;
-    pb += 16;
-    to += 16;
-  }
+  const end = <usize>(n & ~3) << 2;
   const rest = n & 3;
-  if (rest) storeTail(to, applyBinary(op, loadTail(pa, rest), loadTail(pb, rest)), rest);
+  if (rest) storeUpTo4(out + end, applyBinary(op, loadUpTo4(a + end, rest), loadUpTo4(b + end, rest)), rest);
+  for (let i: usize = 0; i < end; i += 16) {
+    v128.store(out + i, applyBinary(op, v128.load(a + i), v128.load(b + i)));
+  }
 }
 
 /** One operand contiguous, the other a constant; `constantFirst` says which. */
 // @ts-ignore: decorator
 @inline
 function binaryConstant(op: Binary, constantFirst: bool, out: usize, a: usize, constant: v128, n: i32): void {
-  let to = out;
-  let from = a;
-  const end = from + (<usize>(n & ~3) << 2);
-  while (from < end) {
-    const x = v128.load(from);
-    v128.store(to, constantFirst ? applyBinary(op, constant, x) : applyBinary(op, x, constant));
-    from += 16;
-    to += 16;
-  }
+  const end = <usize>(n & ~3) << 2;
   const rest = n & 3;
   if (rest) {
-    const x = loadTail(from, rest);
-    storeTail(to, constantFirst ? applyBinary(op, constant, x) : applyBinary(op, x, constant), rest);
+    const x = loadUpTo4(a + end, rest);
+    storeUpTo4(out + end, constantFirst ? applyBinary(op, constant, x) : applyBinary(op, x, constant), rest);
+  }
+  for (let i: usize = 0; i < end; i += 16) {
+    const x = v128.load(a + i);
+    v128.store(out + i, constantFirst ? applyBinary(op, constant, x) : applyBinary(op, x, constant));
   }
 }
 
@@ -332,59 +309,53 @@ export function reluGradient(out: usize, y: usize, dOut: usize, n: i32): void {
   binaryContiguous(Binary.ReluGradient, out, y, dOut, n);
 }
 
+// @ts-ignore: decorator
+@inline
+function held(a: v128, low: v128, high: v128): v128 {
+  return f32x4.pmin(f32x4.pmax(a, low), high);
+}
+
 /** out[n] = a held within [low, high]; NaN stays NaN */
 export function clamp(out: usize, a: usize, low: f32, high: f32, n: i32): void {
-  const lowest = f32x4.splat(low);
-  const highest = f32x4.splat(high);
-  for (let i = 0; i < (n & ~3); i += 4) {
-    const offset = <usize>i << 2;
-    v128.store(out + offset, f32x4.pmin(f32x4.pmax(v128.load(a + offset), lowest), highest));
-  }
+  const lows = f32x4.splat(low);
+  const highs = f32x4.splat(high);
+  const end = <usize>(n & ~3) << 2;
   const rest = n & 3;
-  const offset = <usize>(n & ~3) << 2;
-  if (rest) storeTail(out + offset, f32x4.pmin(f32x4.pmax(loadTail(a + offset, rest), lowest), highest), rest);
+  if (rest) storeUpTo4(out + end, held(loadUpTo4(a + end, rest), lows, highs), rest);
+  for (let i: usize = 0; i < end; i += 16) v128.store(out + i, held(v128.load(a + i), lows, highs));
+}
+
+// @ts-ignore: decorator
+@inline
+function inside(a: v128, low: v128, high: v128): v128 {
+  return oneWhere(v128.and(f32x4.ge(a, low), f32x4.le(a, high)));
 }
 
 /** out[n] = 1 where low ≤ a ≤ high, else 0 */
 export function insideMask(out: usize, a: usize, low: f32, high: f32, n: i32): void {
-  const lowest = f32x4.splat(low);
-  const highest = f32x4.splat(high);
-  for (let i = 0; i < n; i += 4) {
-    const offset = <usize>i << 2;
-    const rest = n - i;
-    const x = rest >= 4 ? v128.load(a + offset) : loadTail(a + offset, rest);
-    const inside = oneWhere(v128.and(f32x4.ge(x, lowest), f32x4.le(x, highest)));
-    if (rest >= 4) v128.store(out + offset, inside);
-    else storeTail(out + offset, inside, rest);
-  }
+  const lows = f32x4.splat(low);
+  const highs = f32x4.splat(high);
+  const end = <usize>(n & ~3) << 2;
+  const rest = n & 3;
+  if (rest) storeUpTo4(out + end, inside(loadUpTo4(a + end, rest), lows, highs), rest);
+  for (let i: usize = 0; i < end; i += 16) v128.store(out + i, inside(v128.load(a + i), lows, highs));
 }
 
 /** One row with a stride (in elements) on the input. */
 // @ts-ignore: decorator
 @inline
 function copyRow(out: usize, a: usize, n: i32, stride: i32): void {
-  let to = out;
-  let from = a;
-  const end = to + (<usize>(n & ~3) << 2);
+  const end = <usize>(n & ~3) << 2;
   const rest = n & 3;
   if (stride == 1) {
-    while (to < end) {
-      v128.store(to, v128.load(from));
-      to += 16;
-      from += 16;
-    }
-    if (rest) storeTail(to, loadTail(from, rest), rest);
+    if (rest) storeUpTo4(out + end, loadUpTo4(a + end, rest), rest);
+    for (let i: usize = 0; i < end; i += 16) v128.store(out + i, v128.load(a + i));
   } else if (stride == 0) {
-    const value = v128.load32_splat(from);
-    while (to < end) {
-      v128.store(to, value);
-      to += 16;
-    }
-    if (rest) storeTail(to, value, rest);
+    fill(out, load<f32>(a), n);
   } else {
-    for (let i = 0; i < n; i++) {
-      store<f32>(to, load<f32>(from));
-      to += 4;
+    let from = a;
+    for (let i: usize = 0; i < <usize>n; i++) {
+      store<f32>(out + (i << 2), load<f32>(from));
       from += <usize>stride << 2;
     }
   }
@@ -479,28 +450,23 @@ export function addToStrided(
 /** out[n] = value */
 export function fill(out: usize, value: f32, n: i32): void {
   const values = f32x4.splat(value);
-  let to = out;
-  const end = to + (<usize>(n & ~3) << 2);
-  while (to < end) {
-    v128.store(to, values);
-    to += 16;
-  }
-  if (n & 3) storeTail(to, values, n & 3);
+  const end = <usize>(n & ~3) << 2;
+  if (n & 3) storeUpTo4(out + end, values, n & 3);
+  for (let i: usize = 0; i < end; i += 16) v128.store(out + i, values);
 }
 
 /** out[n] += scale·a */
 export function addScaled(out: usize, a: usize, scale: f32, n: i32): void {
   const scales = f32x4.splat(scale);
-  let to = out;
-  let from = a;
-  const end = to + (<usize>(n & ~3) << 2);
-  while (to < end) {
-    v128.store(to, f32x4.add(v128.load(to), f32x4.mul(scales, v128.load(from))));
-    to += 16;
-    from += 16;
-  }
+  const end = <usize>(n & ~3) << 2;
   const rest = n & 3;
-  if (rest) storeTail(to, f32x4.add(loadTail(to, rest), f32x4.mul(scales, loadTail(from, rest))), rest);
+  if (rest) {
+    const product = f32x4.mul(scales, loadUpTo4(a + end, rest));
+    storeUpTo4(out + end, f32x4.add(loadUpTo4(out + end, rest), product), rest);
+  }
+  for (let i: usize = 0; i < end; i += 16) {
+    v128.store(out + i, f32x4.add(v128.load(out + i), f32x4.mul(scales, v128.load(a + i))));
+  }
 }
 
 /** out[n] = scale·a */

@@ -1,33 +1,45 @@
 // A batch by index: rows out of several segments, none of them copied before.
+import { loadUpTo4, storeUpTo4 } from './lanes';
+
+// Four of sixteen bytes as f32: lane j of `which` is -256 + the byte's index, whose upper bytes pick zeros.
+// @ts-ignore: decorator
+@inline
+function fourBytes(bytes: v128, which: v128): v128 {
+  // Signed conversion is one instruction, unsigned is many; bytes fit both.
+  return f32x4.convert_i32x4_s(i8x16.swizzle(bytes, which));
+}
+
+// Sixteen u8 → f32, value·scale + offset.
+// @ts-ignore: decorator
+@inline
+function widen16(out: usize, a: usize, scale: v128, offset: v128): void {
+  const bytes = v128.load(a);
+  const x0 = fourBytes(bytes, i32x4(-256, -255, -254, -253));
+  const x1 = fourBytes(bytes, i32x4(-252, -251, -250, -249));
+  const x2 = fourBytes(bytes, i32x4(-248, -247, -246, -245));
+  const x3 = fourBytes(bytes, i32x4(-244, -243, -242, -241));
+  v128.store(out, f32x4.add(f32x4.mul(x0, scale), offset));
+  v128.store(out, f32x4.add(f32x4.mul(x1, scale), offset), 16);
+  v128.store(out, f32x4.add(f32x4.mul(x2, scale), offset), 32);
+  v128.store(out, f32x4.add(f32x4.mul(x3, scale), offset), 48);
+}
 
 /** Row of u8 → f32, value·scale + offset. */
 // @ts-ignore: decorator
 @inline
 function widenRow(out: usize, a: usize, n: i32, scale: f32, offset: f32): void {
+  if (n < 16) {
+    for (let i: usize = 0; i < <usize>n; i++) {
+      store<f32>(out + (i << 2), <f32>load<u8>(a + i) * scale + offset);
+    }
+    return;
+  }
   const scales = f32x4.splat(scale);
   const offsets = f32x4.splat(offset);
-  let to = out;
-  let from = a;
-  for (let i = n >> 4; i > 0; i--) {
-    const bytes = v128.load(from);
-    const low = i16x8.extend_low_i8x16_u(bytes);
-    const high = i16x8.extend_high_i8x16_u(bytes);
-    const x0 = f32x4.convert_i32x4_u(i32x4.extend_low_i16x8_u(low));
-    const x1 = f32x4.convert_i32x4_u(i32x4.extend_high_i16x8_u(low));
-    const x2 = f32x4.convert_i32x4_u(i32x4.extend_low_i16x8_u(high));
-    const x3 = f32x4.convert_i32x4_u(i32x4.extend_high_i16x8_u(high));
-    v128.store(to, f32x4.add(f32x4.mul(x0, scales), offsets));
-    v128.store(to, f32x4.add(f32x4.mul(x1, scales), offsets), 16);
-    v128.store(to, f32x4.add(f32x4.mul(x2, scales), offsets), 32);
-    v128.store(to, f32x4.add(f32x4.mul(x3, scales), offsets), 48);
-    from += 16;
-    to += 64;
-  }
-  for (let rest = n & 15; rest > 0; rest--) {
-    store<f32>(to, <f32>load<u8>(from) * scale + offset);
-    from += 1;
-    to += 4;
-  }
+  // The last sixteen may overlap those before them.
+  const last = <usize>n - 16;
+  widen16(out + (last << 2), a + last, scales, offsets);
+  for (let i: usize = 0; i < last; i += 16) widen16(out + (i << 2), a + i, scales, offsets);
 }
 
 /** Row of f32, value·scale + offset. */
@@ -36,24 +48,18 @@ function widenRow(out: usize, a: usize, n: i32, scale: f32, offset: f32): void {
 function scaleRow(out: usize, a: usize, n: i32, scale: f32, offset: f32): void {
   const scales = f32x4.splat(scale);
   const offsets = f32x4.splat(offset);
-  let to = out;
-  let from = a;
-  for (let i = n >> 2; i > 0; i--) {
-    v128.store(to, f32x4.add(f32x4.mul(v128.load(from), scales), offsets));
-    from += 16;
-    to += 16;
-  }
-  for (let rest = n & 3; rest > 0; rest--) {
-    store<f32>(to, load<f32>(from) * scale + offset);
-    from += 4;
-    to += 4;
+  const end = <usize>(n & ~3) << 2;
+  const rest = n & 3;
+  if (rest) storeUpTo4(out + end, f32x4.add(f32x4.mul(loadUpTo4(a + end, rest), scales), offsets), rest);
+  for (let i: usize = 0; i < end; i += 16) {
+    v128.store(out + i, f32x4.add(f32x4.mul(v128.load(a + i), scales), offsets));
   }
 }
 
 /**
- * out f32[count, rowSize] = the rows at indices i32[count]. segments is segmentCount records of six i32, in ascending
- * order: first row, row count, address, dtype (0 u8, 1 f32), scale and offset (f32 bits); a value becomes
- * value·scale + offset. Indices must lie in a segment: the host checks them.
+ * out f32[count, rowSize] = the rows at indices i32[count]. segments is segmentCount records of six i32, in
+ * ascending order: first row, row count, address, dtype (0 u8, 1 f32), scale and offset (f32 bits); a value
+ * becomes value·scale + offset. Indices must lie in a segment: the host checks them.
  */
 export function gatherRows(
   out: usize, indices: usize, count: i32, rowSize: i32, segments: usize, segmentCount: i32,

@@ -1,25 +1,31 @@
-// Loads, stores and sums shared by the kernels: partial vectors for the last one to three floats, and float64 sums
-// whose order is a function of the length alone.
+// Loads, stores and sums shared by the kernels: partial vectors for the last one to three floats, and float64
+// sums whose order is a function of the length alone.
+//
+// Loops over vectors do the partial vector first: V8 computes a splat or a constant inside the loop when the
+// loop is its only use, and before it when something earlier uses it too.
 
-/** The first `count` (1 to 3) floats at p, other lanes 0. */
+/** The first `count` floats at p, other lanes 0; all four for 4 and more. */
 // @ts-ignore: decorator
 @inline
-export function loadTail(p: usize, count: i32): v128 {
+export function loadUpTo4(p: usize, count: i32): v128 {
+  if (count >= 4) return v128.load(p);
   if (count == 1) return v128.load32_zero(p);
   const pair = v128.load64_zero(p);
   return count == 2 ? pair : v128.load32_lane(p, pair, 2, 8);
 }
 
-/** Stores the first `count` (1 to 3) lanes. */
+/** Stores the first `count` lanes; all four for 4 and more. */
 // @ts-ignore: decorator
 @inline
-export function storeTail(p: usize, value: v128, count: i32): void {
-  if (count == 1) {
+export function storeUpTo4(p: usize, value: v128, count: i32): void {
+  if (count >= 4) {
+    v128.store(p, value);
+  } else if (count == 1) {
     v128.store32_lane(p, value, 0);
-    return;
+  } else {
+    v128.store64_lane(p, value, 0);
+    if (count == 3) v128.store32_lane(p, value, 2, 8);
   }
-  v128.store64_lane(p, value, 0);
-  if (count == 3) v128.store32_lane(p, value, 2, 8);
 }
 
 /** Two floats at p as float64. */

@@ -2,8 +2,8 @@
 import { argmaxOf, logOfSum, maxOf, softmaxRow } from './rows';
 
 /**
- * loss[rows] = ln Σ_j e^(z_j) - z_label, and probabilities [rows, cols] = softmax z. Stable for any finite logits, and
- * accurate for losses near 0. labels i32[rows] must lie in [0, cols).
+ * loss[rows] = ln Σ_j e^(z_j) - z_label, and probabilities [rows, cols] = softmax z. Stable for any finite
+ * logits, and accurate for losses near 0. labels i32[rows] must lie in [0, cols).
  */
 export function softmaxCrossEntropy(
   loss: usize, probabilities: usize, logits: usize, labels: usize, rows: i32, cols: i32,

@@ -1,8 +1,12 @@
-// Per-example gradients: their norms without making them (Goodfellow 2015; Li et al. 2022, "ghost clipping"), the
-// factors that clip them, their weighted sums, and the gradients themselves.
-// What is computed for example i never depends on how many examples there are, and sums over examples are strictly
-// sequential in f32 from what the output holds: a batch in pieces gives the bits of the whole.
-import { dotF64, loadPair, loadTail, squaredNormF64, storeTail, sumOfLanes } from './lanes';
+// Per-example gradients: their norms without making them (Goodfellow 2015; Li et al. 2022, "ghost clipping"),
+// the factors that clip them, their weighted sums, and the gradients themselves. What is computed for example
+// i never depends on how many examples there are, and sums over examples are strictly sequential in f32 from
+// what the output holds: a batch in pieces gives the bits of the whole.
+import { addScaled, fill, scaleBy } from './elementwise';
+import { dotF64, loadUpTo4, squaredNormF64, storeUpTo4 } from './lanes';
+
+// Columns summed at a time: 256 KiB of sums stay in L2, and rows are still read in long streams.
+const PANEL = 65536;
 
 /** An accumulator's value goes to out[i], or is added to it. */
 // @ts-ignore: decorator
@@ -34,18 +38,20 @@ function ghostNorm(a: usize, b: usize, t: i32, dIn: i32, dOut: i32): f64 {
   let diagonal: f64 = 0;
   let above: f64 = 0;
   for (let s: usize = 0; s < <usize>t; s++) {
-    const as_ = a + s * lineA;
-    const bs = b + s * lineB;
-    diagonal += squaredNormF64(as_, dIn) * squaredNormF64(bs, dOut);
-    for (let u = s + 1; u < <usize>t; u++) above += dotF64(as_, a + u * lineA, dIn) * dotF64(bs, b + u * lineB, dOut);
+    const rowA = a + s * lineA;
+    const rowB = b + s * lineB;
+    diagonal += squaredNormF64(rowA, dIn) * squaredNormF64(rowB, dOut);
+    for (let u = s + 1; u < <usize>t; u++) {
+      above += dotF64(rowA, a + u * lineA, dIn) * dotF64(rowB, b + u * lineB, dOut);
+    }
   }
   return max<f64>(diagonal + 2 * above, 0);
 }
 
 /**
- * out f64[batch] (+)= ‖Σ_s a_sᵀ b_s‖² of each example: the squared norm of a dense layer's weight gradient, from its
- * input a [batch, t, dIn] and output gradient b [batch, t, dOut]. In float64, held at or above 0; the error scales
- * with (Σ_s ‖a_s‖‖b_s‖)².
+ * out f64[batch] (+)= ‖Σ_s a_sᵀ b_s‖² of each example: the squared norm of a dense layer's weight gradient,
+ * from its input a [batch, t, dIn] and output gradient b [batch, t, dOut]. In float64, held at or above 0;
+ * the error scales with (Σ_s ‖a_s‖‖b_s‖)².
  */
 export function ghostNorms(
   out: usize, a: usize, b: usize, batch: i32, t: i32, dIn: i32, dOut: i32, accumulate: i32,
@@ -59,18 +65,22 @@ export function ghostNorms(
 
 /** out f64[n] += a f64[n] */
 export function sumF64(out: usize, a: usize, n: i32): void {
-  for (let i: usize = 0; i < <usize>n; i++) store<f64>(out + (i << 3), load<f64>(out + (i << 3)) + load<f64>(a + (i << 3)));
+  for (let i: usize = 0; i < <usize>n << 3; i += 8) {
+    store<f64>(out + i, load<f64>(out + i) + load<f64>(a + i));
+  }
 }
 
 /** out f32[n] = √a, a f64[n] */
 export function sqrtF64ToF32(out: usize, a: usize, n: i32): void {
-  for (let i: usize = 0; i < <usize>n; i++) store<f32>(out + (i << 2), <f32>sqrt<f64>(load<f64>(a + (i << 3))));
+  for (let i: usize = 0; i < <usize>n; i++) {
+    store<f32>(out + (i << 2), <f32>sqrt<f64>(load<f64>(a + (i << 3))));
+  }
 }
 
 /**
- * out f32[n] = min(1, C/‖g‖) (Abadi et al. 2016, algorithm 1), from float64 squared norms. C is taken 1e-6 smaller, relatively,
- * and the quotient is rounded down, so that factor·‖g‖ ≤ C for the true norm, in spite of rounding in the norm and in
- * the scaled gradient. A norm of 0 gives 1; a norm that is not finite gives 0.
+ * out f32[n] = min(1, C/‖g‖) (Abadi et al. 2016, algorithm 1), from float64 squared norms. C is taken 1e-6
+ * smaller, relatively, and the quotient is rounded down, so that factor·‖g‖ ≤ C for the true norm, in spite
+ * of rounding in the norm and in the scaled gradient. A norm of 0 gives 1; a norm that is not finite gives 0.
  */
 export function clipFactors(out: usize, squaredNorms: usize, clipNorm: f64, n: i32): void {
   const target = clipNorm * (1 - 1e-6);
@@ -87,88 +97,81 @@ export function clipFactors(out: usize, squaredNorms: usize, clipNorm: f64, n: i
   }
 }
 
-/** a·scale, but 0 where scale is 0, whatever a is: a non-finite example that is clipped to nothing leaves nothing. */
+// out[0…count-1] += four rows of a, `line` bytes apart, each times its scale, one after the other.
 // @ts-ignore: decorator
 @inline
-function scaled(a: v128, scale: v128): v128 {
-  return v128.and(f32x4.mul(a, scale), f32x4.ne(scale, f32x4.splat(0)));
+function addFour(
+  out: usize, a: usize, line: usize, count: i32, s0: v128, s1: v128, s2: v128, s3: v128,
+): void {
+  let total = f32x4.add(loadUpTo4(out, count), f32x4.mul(loadUpTo4(a, count), s0));
+  total = f32x4.add(total, f32x4.mul(loadUpTo4(a + line, count), s1));
+  total = f32x4.add(total, f32x4.mul(loadUpTo4(a + 2 * line, count), s2));
+  total = f32x4.add(total, f32x4.mul(loadUpTo4(a + 3 * line, count), s3));
+  storeUpTo4(out, total, count);
 }
 
-// @ts-ignore: decorator
-@inline
-function columnPanel(out: usize, a: usize, scale: usize, rows: i32, line: usize, cols: i32): void {
+function addFourRows(out: usize, a: usize, line: usize, cols: i32, x0: f32, x1: f32, x2: f32, x3: f32): void {
+  const s0 = f32x4.splat(x0);
+  const s1 = f32x4.splat(x1);
+  const s2 = f32x4.splat(x2);
+  const s3 = f32x4.splat(x3);
+  const end = <usize>(cols & ~3) << 2;
+  const rest = cols & 3;
+  if (rest) addFour(out + end, a + end, line, rest, s0, s1, s2, s3);
+  for (let i: usize = 0; i < end; i += 16) addFour(out + i, a + i, line, 4, s0, s1, s2, s3);
+}
+
+/** out[cols] += Σ_r scale[r]·a[r], in the order of the rows. */
+function addRows(out: usize, a: usize, line: usize, scale: usize, rows: i32, cols: i32): void {
   let r = 0;
-  const unit = f32x4.splat(1);
-  for (; r + 4 <= rows; r += 4) {
+  while (r < rows) {
     const row = a + <usize>r * line;
-    const p = scale + (<usize>r << 2);
-    const s0 = scale ? v128.load32_splat(p) : unit;
-    const s1 = scale ? v128.load32_splat(p, 4) : unit;
-    const s2 = scale ? v128.load32_splat(p, 8) : unit;
-    const s3 = scale ? v128.load32_splat(p, 12) : unit;
-    for (let j = 0; j < cols; j += 4) {
-      const at = <usize>j << 2;
-      const rest = cols - j;
-      if (rest >= 4) {
-        let total = v128.load(out + at);
-        total = f32x4.add(total, scaled(v128.load(row + at), s0));
-        total = f32x4.add(total, scaled(v128.load(row + line + at), s1));
-        total = f32x4.add(total, scaled(v128.load(row + 2 * line + at), s2));
-        total = f32x4.add(total, scaled(v128.load(row + 3 * line + at), s3));
-        v128.store(out + at, total);
-      } else {
-        let total = loadTail(out + at, rest);
-        total = f32x4.add(total, scaled(loadTail(row + at, rest), s0));
-        total = f32x4.add(total, scaled(loadTail(row + line + at, rest), s1));
-        total = f32x4.add(total, scaled(loadTail(row + 2 * line + at, rest), s2));
-        total = f32x4.add(total, scaled(loadTail(row + 3 * line + at, rest), s3));
-        storeTail(out + at, total, rest);
+    const s = scale + (<usize>r << 2);
+    const x0 = scale ? load<f32>(s) : 1;
+    if (r + 4 <= rows) {
+      const x1 = scale ? load<f32>(s, 4) : 1;
+      const x2 = scale ? load<f32>(s, 8) : 1;
+      const x3 = scale ? load<f32>(s, 12) : 1;
+      if (x0 != 0 && x1 != 0 && x2 != 0 && x3 != 0) {
+        addFourRows(out, row, line, cols, x0, x1, x2, x3);
+        r += 4;
+        continue;
       }
     }
-  }
-  for (; r < rows; r++) {
-    const row = a + <usize>r * line;
-    const s = scale ? v128.load32_splat(scale + (<usize>r << 2)) : unit;
-    for (let j = 0; j < cols; j += 4) {
-      const at = <usize>j << 2;
-      const rest = cols - j;
-      if (rest >= 4) v128.store(out + at, f32x4.add(v128.load(out + at), scaled(v128.load(row + at), s)));
-      else storeTail(out + at, f32x4.add(loadTail(out + at, rest), scaled(loadTail(row + at, rest), s)), rest);
-    }
+    if (x0 != 0) addScaled(out, row, x0, cols);
+    r++;
   }
 }
 
 /**
- * out[cols] (+)= Σ_r scale[r]·a[r], a [rows, cols], scale f32[rows] or 0 for none: bias gradients, weighted sums of
- * materialised gradients. Strictly sequential over rows. A row whose scale is 0 contributes 0 even if it is not finite.
+ * out[cols] (+)= Σ_r scale[r]·a[r], a [rows, cols], scale f32[rows] or 0 for none: bias gradients, weighted
+ * sums of materialised gradients. Strictly sequential over rows. A row whose scale is 0 contributes 0 even if
+ * it is not finite.
  */
 export function columnSums(out: usize, a: usize, scale: usize, rows: i32, cols: i32, accumulate: i32): void {
   if (!accumulate) memory.fill(out, 0, <usize>cols << 2);
-  // Panels of columns whose sums stay in L1.
-  for (let j = 0; j < cols; j += 2048) {
+  for (let j = 0; j < cols; j += PANEL) {
     const offset = <usize>j << 2;
-    columnPanel(out + offset, a + offset, scale, rows, <usize>cols << 2, min<i32>(2048, cols - j));
+    addRows(out + offset, a + offset, <usize>cols << 2, scale, rows, min<i32>(PANEL, cols - j));
   }
 }
 
 /** out [rows, cols] = scale[r]·a[r]; a row whose scale is 0 becomes 0 even if it is not finite */
 export function scaleRows(out: usize, a: usize, scale: usize, rows: i32, cols: i32): void {
   for (let r: usize = 0; r < <usize>rows; r++) {
-    const s = v128.load32_splat(scale + (r << 2));
+    const s = load<f32>(scale + (r << 2));
     const offset = (r * <usize>cols) << 2;
-    for (let j = 0; j < cols; j += 4) {
-      const at = offset + (<usize>j << 2);
-      const rest = cols - j;
-      if (rest >= 4) v128.store(out + at, scaled(v128.load(a + at), s));
-      else storeTail(out + at, scaled(loadTail(a + at, rest), s), rest);
-    }
+    if (s == 0) fill(out + offset, 0, cols);
+    else scaleBy(out + offset, a + offset, s, cols);
   }
 }
 
-/** Rows i…i+3, columns j…j+7 of Σ_s a_sᵀ b_s, strictly sequential over s. */
+/** Rows i…i+3, columns j…j+7 of Σ_s a_sᵀ b_s, in the order of s. */
 // @ts-ignore: decorator
 @inline
-function outerTile4x8(out: usize, a: usize, b: usize, t: i32, lineA: usize, lineB: usize, accumulate: i32): void {
+function outerTile4x8(
+  out: usize, a: usize, b: usize, t: i32, lineA: usize, lineB: usize, accumulate: i32,
+): void {
   const zero = f32x4.splat(0);
   const out1 = out + lineB;
   const out2 = out1 + lineB;
@@ -211,26 +214,36 @@ function outerTile4x8(out: usize, a: usize, b: usize, t: i32, lineA: usize, line
   v128.store(out3, c31, 16);
 }
 
-/** Row i, columns j…j+rest-1 (at most four) of Σ_s a_sᵀ b_s. */
+/** Row i, columns j…j+count-1 of Σ_s a_sᵀ b_s. */
 // @ts-ignore: decorator
 @inline
-function outerStrip(out: usize, a: usize, b: usize, t: i32, lineA: usize, lineB: usize, rest: i32, accumulate: i32): void {
-  const whole = rest >= 4;
-  let total = accumulate ? (whole ? v128.load(out) : loadTail(out, rest)) : f32x4.splat(0);
+function outerStrip(
+  out: usize, a: usize, b: usize, t: i32, lineA: usize, lineB: usize, count: i32, accumulate: i32,
+): void {
+  let total = accumulate ? loadUpTo4(out, count) : f32x4.splat(0);
   let pa = a;
   let pb = b;
   for (let s = 0; s < t; s++) {
-    total = f32x4.add(total, f32x4.mul(v128.load32_splat(pa), whole ? v128.load(pb) : loadTail(pb, rest)));
+    total = f32x4.add(total, f32x4.mul(v128.load32_splat(pa), loadUpTo4(pb, count)));
     pa += lineA;
     pb += lineB;
   }
-  if (whole) v128.store(out, total);
-  else storeTail(out, total, rest);
+  storeUpTo4(out, total, count);
+}
+
+/** out [dIn, dOut] (+)= aᵀ b for single rows a and b. */
+function outerProduct(out: usize, a: usize, b: usize, dIn: i32, dOut: i32, accumulate: i32): void {
+  const lineB = <usize>dOut << 2;
+  for (let i: usize = 0; i < <usize>dIn; i++) {
+    const x = load<f32>(a + (i << 2));
+    if (accumulate) addScaled(out + i * lineB, b, x, dOut);
+    else scaleBy(out + i * lineB, b, x, dOut);
+  }
 }
 
 /**
- * out[i] [dIn, dOut] (+)= Σ_s a_sᵀ b_s: each example's weight gradient, from a [batch, t, dIn] and b [batch, t, dOut].
- * out's rows are `stride` floats apart.
+ * out[i] [dIn, dOut] (+)= Σ_s a_sᵀ b_s: each example's weight gradient, from a [batch, t, dIn] and b [batch,
+ * t, dOut]. out's rows are `stride` floats apart.
  */
 export function instantiateDense(
   out: usize, a: usize, b: usize, batch: i32, t: i32, dIn: i32, dOut: i32, stride: i32, accumulate: i32,
@@ -243,6 +256,10 @@ export function instantiateDense(
     const to = out + ((e * <usize>stride) << 2);
     const pa = a + e * <usize>t * lineA;
     const pb = b + e * <usize>t * lineB;
+    if (t == 1) {
+      outerProduct(to, pa, pb, dIn, dOut, accumulate);
+      continue;
+    }
     for (let i = 0; i < dIn; i++) {
       const tiled = i < high;
       const ai = pa + (<usize>i << 2);
@@ -262,7 +279,10 @@ export function instantiateDense(
   }
 }
 
-/** out[i] [dOut] (+)= Σ_s b_s: each example's bias gradient, from b [batch, t, dOut]; out's rows are `stride` floats apart. */
+/**
+ * out[i] [dOut] (+)= Σ_s b_s: each example's bias gradient, from b [batch, t, dOut]. out's rows are `stride`
+ * floats apart.
+ */
 export function instantiateRowSums(
   out: usize, b: usize, batch: i32, t: i32, dOut: i32, stride: i32, accumulate: i32,
 ): void {

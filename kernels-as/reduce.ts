@@ -1,5 +1,5 @@
 // Sums, extrema and softmax. Sums accumulate in float64 in an order that depends on the reduced length alone.
-import { dotF64, loadPair, loadTail, squaredNormF64, storeTail, sumF64Of } from './lanes';
+import { dotF64, loadPair, loadUpTo4, squaredNormF64, storeUpTo4, sumF64Of } from './lanes';
 import { argmaxOf, logOfSum, maxOf, softmaxRow, sumExp } from './rows';
 
 /** a [outer, n, inner] → out [outer, inner] = Σ over n, accumulated in float64 */
@@ -48,22 +48,23 @@ export function maxAxis(out: usize, a: usize, outer: i32, n: i32, inner: i32): v
       continue;
     }
     for (let i = 0; i < inner; i += 4) {
-      const rest = inner - i;
+      const count = inner - i;
       let largest = f32x4.splat(-Infinity);
       let from = block + (<usize>i << 2);
       for (let j = 0; j < n; j++) {
-        largest = f32x4.max(largest, rest >= 4 ? v128.load(from) : loadTail(from, rest));
+        largest = f32x4.max(largest, loadUpTo4(from, count));
         from += line;
       }
-      if (rest >= 4) v128.store(to + (<usize>i << 2), largest);
-      else storeTail(to + (<usize>i << 2), largest, rest);
+      storeUpTo4(to + (<usize>i << 2), largest, count);
     }
   }
 }
 
 /** out i32[rows] = the index of each row's largest element, the first on ties; a NaN never wins */
 export function argmaxRows(out: usize, a: usize, rows: i32, cols: i32): void {
-  for (let i: usize = 0; i < <usize>rows; i++) store<i32>(out + (i << 2), argmaxOf(a + ((i * <usize>cols) << 2), cols));
+  for (let i: usize = 0; i < <usize>rows; i++) {
+    store<i32>(out + (i << 2), argmaxOf(a + ((i * <usize>cols) << 2), cols));
+  }
 }
 
 /** Σ a[n] in float64 */
@@ -122,7 +123,9 @@ export function allInRangeI32(a: usize, n: i32, low: i32, high: i32): i32 {
 /** out [rows, cols] = softmax of each row; stable for any finite logits */
 export function softmaxRows(out: usize, a: usize, rows: i32, cols: i32): void {
   const line = <usize>cols << 2;
-  for (let i: usize = 0; i < <usize>rows; i++) softmaxRow(out + i * line, a + i * line, maxOf(a + i * line, cols), cols);
+  for (let i: usize = 0; i < <usize>rows; i++) {
+    softmaxRow(out + i * line, a + i * line, maxOf(a + i * line, cols), cols);
+  }
 }
 
 /** out [rows, cols] = ln softmax of each row; stable for any finite logits */
@@ -134,9 +137,8 @@ export function logSoftmaxRows(out: usize, a: usize, rows: i32, cols: i32): void
     const logTotal = f32x4.splat(logOfSum(sumExp(0, a + offset, largest, cols)));
     for (let i = 0; i < cols; i += 4) {
       const at = offset + (<usize>i << 2);
-      const rest = cols - i;
-      if (rest >= 4) v128.store(out + at, f32x4.sub(f32x4.sub(v128.load(a + at), shift), logTotal));
-      else storeTail(out + at, f32x4.sub(f32x4.sub(loadTail(a + at, rest), shift), logTotal), rest);
+      const value = f32x4.sub(f32x4.sub(loadUpTo4(a + at, cols - i), shift), logTotal);
+      storeUpTo4(out + at, value, cols - i);
     }
   }
 }

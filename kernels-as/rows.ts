@@ -1,5 +1,5 @@
 // What softmax, its losses and the metrics do to one row of floats. Not exported to the host.
-import { loadTail, storeTail } from './lanes';
+import { loadUpTo4, storeUpTo4, sumOfLanes } from './lanes';
 import { exp4, log1 } from './math';
 
 /** The largest of n floats; NaN if any is, -∞ for n = 0. */
@@ -36,26 +36,29 @@ export function argmaxOf(a: usize, n: i32): i32 {
 /** Σ e^(a[n] - shift) in float64; the terms also go to out[n] unless out is 0. */
 export function sumExp(out: usize, a: usize, shift: f32, n: i32): f64 {
   const shifts = f32x4.splat(shift);
+  const end = <usize>(n & ~3) << 2;
+  const rest = n & 3;
   let low = f64x2.splat(0);
   let high = f64x2.splat(0);
-  for (let i = 0; i < n; i += 4) {
-    const offset = <usize>i << 2;
-    const rest = n - i;
-    let e = exp4(f32x4.sub(rest >= 4 ? v128.load(a + offset) : loadTail(a + offset, rest), shifts));
-    if (rest < 4) {
-      e = v128.and(e, i32x4.lt_s(i32x4(0, 1, 2, 3), i32x4.splat(rest)));
-      if (out) storeTail(out + offset, e, rest);
-    } else if (out) v128.store(out + offset, e);
+  if (rest) {
+    const real = i32x4.lt_s(i32x4(0, 1, 2, 3), i32x4.splat(rest));
+    const e = v128.and(exp4(f32x4.sub(loadUpTo4(a + end, rest), shifts)), real);
+    if (out) storeUpTo4(out + end, e, rest);
+    low = f64x2.promote_low_f32x4(e);
+    high = f64x2.promote_low_f32x4(v128.shuffle<f32>(e, e, 2, 3, 2, 3));
+  }
+  for (let i: usize = 0; i < end; i += 16) {
+    const e = exp4(f32x4.sub(v128.load(a + i), shifts));
+    if (out) v128.store(out + i, e);
     low = f64x2.add(low, f64x2.promote_low_f32x4(e));
     high = f64x2.add(high, f64x2.promote_low_f32x4(v128.shuffle<f32>(e, e, 2, 3, 2, 3)));
   }
-  const total = f64x2.add(low, high);
-  return f64x2.extract_lane(total, 0) + f64x2.extract_lane(total, 1);
+  return sumOfLanes(f64x2.add(low, high));
 }
 
 /**
- * ln of a sum of shifted exponentials, total ≥ 1. Keeps its relative accuracy where the sum is barely above 1 (a
- * confident prediction): ln(1 + s) = s·ln(u)/(u - 1) with u = 1 + s rounded.
+ * ln of a sum of shifted exponentials, total ≥ 1. Keeps its relative accuracy where the sum is barely above 1
+ * (a confident prediction): ln(1 + s) = s·ln(u)/(u - 1) with u = 1 + s rounded.
  */
 export function logOfSum(total: f64): f32 {
   const s = <f32>(total - 1);
@@ -67,11 +70,9 @@ export function logOfSum(total: f64): f32 {
 export function softmaxRow(out: usize, a: usize, largest: f32, n: i32): f64 {
   const total = sumExp(out, a, largest, n);
   const divisor = f32x4.splat(<f32>total);
-  for (let i = 0; i < n; i += 4) {
-    const p = out + (<usize>i << 2);
-    const rest = n - i;
-    if (rest >= 4) v128.store(p, f32x4.div(v128.load(p), divisor));
-    else storeTail(p, f32x4.div(loadTail(p, rest), divisor), rest);
-  }
+  const end = <usize>(n & ~3) << 2;
+  const rest = n & 3;
+  if (rest) storeUpTo4(out + end, f32x4.div(loadUpTo4(out + end, rest), divisor), rest);
+  for (let i: usize = 0; i < end; i += 16) v128.store(out + i, f32x4.div(v128.load(out + i), divisor));
   return total;
 }
