@@ -118,10 +118,11 @@ async function run(experiment: Experiment, argv: readonly string[]): Promise<num
 
   const commandOf = (spec: FullSpec<object>) => trialCommand(trial, spec, kernels, options.data);
   const versions = { node: process.versions.node, gradshape: packageVersion(), kernels };
-  const interrupt = listenForInterrupts(say);
   const progress = new Progress(planned.length, before);
+  const interrupt = listenForInterrupts((text) => progress.say(text));
   const start = performance.now();
   let failures: TrialFailure[];
+  let failed = 0;
   try {
     failures = await runGrid({
       trial,
@@ -135,7 +136,7 @@ async function run(experiment: Experiment, argv: readonly string[]): Promise<num
       stopNow: interrupt.stopNow,
       onDone: (failure) => {
         progress.tick(failure !== undefined);
-        if (failure) progress.say(failureText(failure, commandOf(failure.spec)));
+        if (failure) progress.say(failureText(failure, commandOf(failure.spec), ++failed === 1));
       },
     });
   } finally {
@@ -174,20 +175,32 @@ async function run(experiment: Experiment, argv: readonly string[]): Promise<num
     settings: settings(experiment, options, kernels, hashes, results, rerun),
     failures: failures.map((failure) => ({ command: commandOf(failure.spec), message: failure.message })),
   };
-  if (results.length > 0) {
-    try {
-      const report = await experiment.report(results, options);
-      console.log(terminalReport(report));
-      const files = await writeReport(options.out, suffix, report, facts, results);
-      console.log(`\nreport  ${files.html}\ntable   ${files.csv}`);
-    } catch (error) {
-      if (missing === 0 || (error instanceof GradshapeError && error.code !== 'STATS_EMPTY')) throw error;
-      say(`no report yet: too many trials are missing (${(error as Error).message})`);
-    }
+  const report = results.length > 0 ? await reportOf(experiment, results, options, missing, say) : undefined;
+  if (report !== undefined) {
+    console.log(terminalReport(report));
+    const files = await writeReport(options.out, suffix, report, facts, results);
+    console.log(`\nreport  ${files.html}\ntable   ${files.csv}`);
   }
   for (const warning of warnings) say(warning);
   if (interrupt.stop.aborted) return 130;
   return failures.length > 0 ? 1 : 0;
+}
+
+/** The experiment's report; undefined, and said so, where missing trials leave it without what it needs. */
+async function reportOf(
+  experiment: Experiment,
+  results: TrialResult[],
+  options: RunOptions,
+  missing: number,
+  say: (text: string) => void,
+): Promise<Report | undefined> {
+  try {
+    return await experiment.report(results, options);
+  } catch (error) {
+    if (missing === 0) throw error;
+    say(`no report yet, too many trials are missing: ${(error as Error).message}`);
+    return undefined;
+  }
 }
 
 /** The first Ctrl-C (or SIGTERM) lets running trials finish; one more, a second later or after, gives them up. */
@@ -246,9 +259,10 @@ function quote(word: string): string {
   return /^[\w./:=,+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
-function failureText(failure: TrialFailure, command: string): string {
-  const where = failure.code ? failure.message : (failure.stack ?? failure.message);
-  return `trial failed: ${failure.code ? `${failure.code}: ` : ''}${where}\n  ${command}`;
+/** The first failure shows where in the code; those after it would repeat that. */
+function failureText({ code, message, stack }: TrialFailure, command: string, first: boolean): string {
+  const named = code === undefined ? message : `${code}: ${message}`;
+  return `trial failed: ${first && code === undefined && stack !== undefined ? stack : named}\n  ${command}`;
 }
 
 function settings(
