@@ -26,6 +26,11 @@ export function gemm(
   c: number,
   { accumulate = false, bias = 0, relu = false, scaleK = 0 }: GemmOptions = {},
 ): void {
+  if (k === 0) {
+    // A sum over no examples: the kernel starts from its first one.
+    if (!accumulate) engine.kernels.fill(c, 0, m * n);
+    return;
+  }
   engine.kernels.gemm(
     a.transposed ? 1 : 0,
     b.transposed ? 1 : 0,
