@@ -42,3 +42,22 @@ export const doubles = (address: number, n: number) =>
 export const ints = (address: number, n: number) => new Int32Array(memory.buffer, address, n).slice();
 export const words = (address: number, n: number) => new Uint32Array(memory.buffer, address, n).slice();
 export const octets = (address: number, n: number) => new Uint8Array(memory.buffer, address, n).slice();
+
+type Numbers = ArrayLike<number>;
+
+/** Asserts equal numbers, NaN equal to NaN and 0 to -0. */
+export function same(actual: Numbers, expected: Numbers, what = ''): void {
+  near(actual, expected, 0, 0, what);
+}
+
+/** Asserts |actual - expected| ≤ absolute + relative·|expected|, element by element; what is not finite must be the same. */
+export function near(actual: Numbers, expected: Numbers, relative: number, absolute = 0, what = ''): void {
+  if (actual.length !== expected.length)
+    throw new Error(`${what}: length ${actual.length}, not ${expected.length}`);
+  for (let i = 0; i < expected.length; i++) {
+    const [a, e] = [actual[i]!, expected[i]!];
+    if (a === e || (Number.isNaN(a) && Number.isNaN(e))) continue;
+    if (Math.abs(a - e) <= absolute + relative * Math.abs(e)) continue;
+    throw new Error(`${what}[${i}] is ${a}, expected ${e} (of ${expected.length})`);
+  }
+}
