@@ -41,75 +41,61 @@ export function sumOfLanes(v: v128): f64 {
   return f64x2.extract_lane(v, 0) + f64x2.extract_lane(v, 1);
 }
 
-/** Σ a[i]·b[i]; products of two floats are exact in float64. */
-export function dotF64(a: usize, b: usize, n: i32): f64 {
+const enum Sum {
+  Plain,
+  Squares,
+  Products,
+}
+
+// The next two terms of a sum; products of two floats are exact in float64.
+// @ts-ignore: decorator
+@inline
+function terms(kind: Sum, a: usize, b: usize, offset: usize): v128 {
+  const x = loadPair(a, offset);
+  if (kind == Sum.Plain) return x;
+  return f64x2.mul(x, kind == Sum.Squares ? x : loadPair(b, offset));
+}
+
+// @ts-ignore: decorator
+@inline
+function sumOf(kind: Sum, a: usize, b: usize, n: i32): f64 {
   let s0 = f64x2.splat(0);
   let s1 = f64x2.splat(0);
   let s2 = f64x2.splat(0);
   let s3 = f64x2.splat(0);
+  let pa = a;
+  let pb = b;
   const end = a + (<usize>(n & ~7) << 2);
-  while (a < end) {
-    s0 = f64x2.add(s0, f64x2.mul(loadPair(a), loadPair(b)));
-    s1 = f64x2.add(s1, f64x2.mul(loadPair(a, 8), loadPair(b, 8)));
-    s2 = f64x2.add(s2, f64x2.mul(loadPair(a, 16), loadPair(b, 16)));
-    s3 = f64x2.add(s3, f64x2.mul(loadPair(a, 24), loadPair(b, 24)));
-    a += 32;
-    b += 32;
+  while (pa < end) {
+    s0 = f64x2.add(s0, terms(kind, pa, pb, 0));
+    s1 = f64x2.add(s1, terms(kind, pa, pb, 8));
+    s2 = f64x2.add(s2, terms(kind, pa, pb, 16));
+    s3 = f64x2.add(s3, terms(kind, pa, pb, 24));
+    pa += 32;
+    pb += 32;
   }
   let total = sumOfLanes(f64x2.add(f64x2.add(s0, s1), f64x2.add(s2, s3)));
   for (let rest = n & 7; rest > 0; rest--) {
-    total += <f64>load<f32>(a) * <f64>load<f32>(b);
-    a += 4;
-    b += 4;
+    const x = <f64>load<f32>(pa);
+    if (kind == Sum.Plain) total += x;
+    else total += x * (kind == Sum.Squares ? x : <f64>load<f32>(pb));
+    pa += 4;
+    pb += 4;
   }
   return total;
+}
+
+/** Σ a[i]·b[i] */
+export function dotF64(a: usize, b: usize, n: i32): f64 {
+  return sumOf(Sum.Products, a, b, n);
 }
 
 /** Σ a[i]² */
 export function squaredNormF64(a: usize, n: i32): f64 {
-  let s0 = f64x2.splat(0);
-  let s1 = f64x2.splat(0);
-  let s2 = f64x2.splat(0);
-  let s3 = f64x2.splat(0);
-  const end = a + (<usize>(n & ~7) << 2);
-  while (a < end) {
-    const x0 = loadPair(a);
-    const x1 = loadPair(a, 8);
-    const x2 = loadPair(a, 16);
-    const x3 = loadPair(a, 24);
-    s0 = f64x2.add(s0, f64x2.mul(x0, x0));
-    s1 = f64x2.add(s1, f64x2.mul(x1, x1));
-    s2 = f64x2.add(s2, f64x2.mul(x2, x2));
-    s3 = f64x2.add(s3, f64x2.mul(x3, x3));
-    a += 32;
-  }
-  let total = sumOfLanes(f64x2.add(f64x2.add(s0, s1), f64x2.add(s2, s3)));
-  for (let rest = n & 7; rest > 0; rest--) {
-    const x = <f64>load<f32>(a);
-    total += x * x;
-    a += 4;
-  }
-  return total;
+  return sumOf(Sum.Squares, a, 0, n);
 }
 
 /** Σ a[i] */
 export function sumF64Of(a: usize, n: i32): f64 {
-  let s0 = f64x2.splat(0);
-  let s1 = f64x2.splat(0);
-  let s2 = f64x2.splat(0);
-  let s3 = f64x2.splat(0);
-  const end = a + (<usize>(n & ~7) << 2);
-  while (a < end) {
-    s0 = f64x2.add(s0, loadPair(a));
-    s1 = f64x2.add(s1, loadPair(a, 8));
-    s2 = f64x2.add(s2, loadPair(a, 16));
-    s3 = f64x2.add(s3, loadPair(a, 24));
-    a += 32;
-  }
-  let total = sumOfLanes(f64x2.add(f64x2.add(s0, s1), f64x2.add(s2, s3)));
-  for (let rest = n & 7; rest > 0; rest--) {
-    total += <f64>load<f32>(a);
-    a += 4;
-  }
-  return total;
+  return sumOf(Sum.Plain, a, 0, n);
 }
