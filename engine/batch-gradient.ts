@@ -111,7 +111,8 @@ function traceBackward(
 /**
  * The gradient of the *sum* of the losses over the batch, flat, laid out like the parameters; frozen ones are 0. This
  * is vanilla training's gradient: the same kernels as the per-example ones, without weights.
- * @param into a flat tensor to add to; default: a new one in the open scope
+ * @param into a flat tensor to write to; default: a new one in the open scope
+ * @param accumulate add to it instead. @default true when `into` is given
  * @example
  * const { losses, gradient } = sumGradient((p, b) => crossEntropy(model.apply(p, b.x), b.y), params, batch);
  */
@@ -120,13 +121,14 @@ export function sumGradient<B extends BatchTensors>(
   params: Parameters,
   batch: B,
   into?: Tensor,
+  accumulate = into !== undefined,
 ): { losses: Tensor; gradient: Tensor } {
   const { engine } = params;
   const { losses, uses, unruled } = trace(loss, params, batch, false);
   const gradient = into ?? engine.allocate([params.size], 'f32', 'the gradient');
   for (const entry of params.entries) {
     const out = gradient.address + entry.offset * 4;
-    let written = into !== undefined;
+    let written = accumulate;
     for (const { use, rule } of uses.get(entry) ?? []) {
       rule.weightedSum(use, 0, out, written);
       written = true;
