@@ -1,13 +1,5 @@
-import {
-  type BatchLoss,
-  type BatchTensors,
-  GradshapeError,
-  type Parameters,
-  perExample,
-  type Strategy,
-  type Tensor,
-} from '../engine/index.js';
-import type { Optimizer } from '../nn/index.js';
+import { GradshapeError, type Parameters, perExample, type Strategy } from '../engine/index.js';
+import type { Optimizer, TrainingStep } from '../nn/index.js';
 import { checkClipNorm, clipFactors } from './clip.js';
 import { addNoise, checkNoise, type NoiseSource, secureNoise } from './noise.js';
 
@@ -29,21 +21,14 @@ export interface PrivateStepOptions {
   readonly strategy?: Strategy;
 }
 
-/** One step of DP-SGD, in pieces: any number of `accumulate`, then `finish`. */
-export interface PrivateStep {
-  /** σ = noise std / C; Infinity clip norm makes it 0. */
+/**
+ * One step of DP-SGD, in pieces: any number of `accumulate`, then `finish`. Works with an empty batch: the noise is added all
+ * the same. Set `step` when resuming: seeded noise is numbered by it.
+ */
+export interface PrivateStep extends TrainingStep {
+  /** σ = noise std / C; 0 when the clip norm is Infinity. */
   readonly noiseMultiplier: number;
   readonly noiseStd: number;
-  /** Steps finished so far: what seeded noise is numbered by. Set it when resuming. */
-  step: number;
-  /**
-   * Adds the clipped gradients of a piece of the batch to the sum. Call it in a scope.
-   * @returns the losses, f32 [batch]
-   */
-  accumulate<B extends BatchTensors>(loss: BatchLoss<B>, batch: B): Tensor;
-  /** Adds the noise once, updates the parameters, and starts over. Works with an empty batch: noise is added all the same. */
-  finish(): void;
-  free(): void;
 }
 
 /**
@@ -87,9 +72,9 @@ export function privateStep(options: PrivateStepOptions): PrivateStep {
       g.weightedSums([factors], [sum]);
       return g.losses;
     },
-    finish() {
+    finish(updateOptions) {
       addNoise(sum, { std: noiseStd, noise, step: this.step, ranges: params.trainable });
-      optimizer.update(params, sum, expectedBatchSize);
+      optimizer.update(params, sum, expectedBatchSize, updateOptions);
       params.engine.kernels.fill(sum.address, 0, sum.size);
       this.step++;
     },

@@ -1,0 +1,82 @@
+import type { Figure } from './measure.js';
+
+/** A figure held against its bar. */
+export interface Bar {
+  readonly what: string;
+  readonly measured: number;
+  readonly unit: string;
+  readonly bar: string;
+  readonly holds: boolean;
+}
+
+type Lookup = (name: string) => number;
+
+/** [what, figures it needs, how it is computed, unit, relation, bar] */
+type BarRule = readonly [string, readonly string[], (of: Lookup) => number, string, '≤' | '≥', number];
+
+const shareOfPeak = (name: string, bar: number): BarRule => [
+  `${name} / peak`,
+  [name, 'peak'],
+  (of) => (100 * of(name)) / of('peak'),
+  '%',
+  '≥',
+  bar,
+];
+const overVanilla = (w: string): BarRule => [
+  `step/${w}: ghost / vanilla`,
+  [`step/${w}/ghost`, `step/${w}/vanilla`],
+  (of) => of(`step/${w}/ghost`) / of(`step/${w}/vanilla`),
+  '×',
+  '≤',
+  1.3,
+];
+const atMost = (name: string, unit: string, bar: number): BarRule => [
+  name,
+  [name],
+  (of) => of(name),
+  unit,
+  '≤',
+  bar,
+];
+
+const rules: readonly BarRule[] = [
+  ['gemm/nn/512x512x512', ['gemm/nn/512x512x512'], (of) => of('gemm/nn/512x512x512'), 'GFLOP/s', '≥', 33],
+  shareOfPeak('gemm/nn/512x512x512', 85),
+  shareOfPeak('gemm/nn/1024x1024x1024', 85),
+  shareOfPeak('gemm/nn/100x256x784', 80),
+  shareOfPeak('gemm/nt/100x784x256', 80),
+  shareOfPeak('gemm/tn/784x256x100', 80),
+  atMost('noise/seeded', 'ns', 2.5),
+  atMost('noise/secure', 'ns', 6),
+  overVanilla('W1'),
+  overVanilla('W2'),
+  overVanilla('W3'),
+  atMost('step/W1/ghost', 'ms', 0.35),
+  atMost('step/W2/ghost', 'ms', 1),
+  atMost('step/W3/ghost', 'ms', 4),
+  [
+    'cold start beyond an empty process',
+    ['cold-start', 'cold-start/empty-node'],
+    (of) => of('cold-start') - of('cold-start/empty-node'),
+    'ms',
+    '≤',
+    150,
+  ],
+];
+
+/** The bars that these figures can be held against (plain names: base kernels on this Node). */
+export function barsOf(figures: readonly Figure[]): Bar[] {
+  const values = new Map(figures.map(({ name, value }) => [name, value]));
+  return rules
+    .filter(([, needs]) => needs.every((name) => values.has(name)))
+    .map(([what, , compute, unit, relation, bar]) => {
+      const measured = compute((name) => values.get(name)!);
+      return {
+        what,
+        measured,
+        unit,
+        bar: `${relation} ${bar} ${unit}`,
+        holds: relation === '≤' ? measured <= bar : measured >= bar,
+      };
+    });
+}

@@ -1,0 +1,89 @@
+import { spawnSync } from 'node:child_process';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import Table from 'cli-table3';
+import { Command } from 'commander';
+import { supportsRelaxedSimd } from 'gradshape';
+import { barsOf } from './bars.js';
+import { coldStartSuite } from './cold-start.js';
+import { gemmSuite } from './gemm.js';
+import type { Figure, Setting } from './measure.js';
+import { noiseSuite } from './noise.js';
+import { stepSuite } from './steps.js';
+
+const suites = [gemmSuite, noiseSuite, stepSuite, coldStartSuite];
+
+interface Options {
+  readonly only?: string;
+  readonly json?: string;
+  readonly otherNode?: string;
+}
+
+const program = new Command('npm run bench --')
+  .description('Speed of the kernels and of training steps, beside the machine’s own peak. One thread.')
+  .option('--only <pattern>', 'only figures whose name matches this regular expression')
+  .option('--json <file>', 'write an array of { name, unit, value }')
+  .option('--other-node <path>', 'measure with another Node too: its figures get the suffix @node<major>')
+  .showSuggestionAfterError()
+  .parse();
+const options = program.opts<Options>();
+
+const figures = await measureHere(options.only);
+if (options.otherNode !== undefined) figures.push(...measureWith(options.otherNode, options.only));
+print(figures);
+if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(figures, null, 2)}\n`);
+
+/** Base kernels under plain names, relaxed ones (where this runtime has them) under name@relaxed. */
+async function measureHere(only: string | undefined): Promise<Figure[]> {
+  const pattern = new RegExp(only ?? '');
+  const builds: Setting['kernels'][] = supportsRelaxedSimd() ? ['base', 'relaxed'] : ['base'];
+  const all: Figure[] = [];
+  for (const kernels of builds) {
+    const suffix = kernels === 'base' ? '' : '@relaxed';
+    const setting: Setting = { kernels, wanted: (name) => pattern.test(name + suffix) };
+    for (const suite of suites) {
+      const found = await suite(setting);
+      all.push(...found.map((figure) => ({ ...figure, name: figure.name + suffix })));
+    }
+  }
+  return all;
+}
+
+/** The same in a process of another Node. */
+function measureWith(node: string, only: string | undefined): Figure[] {
+  const file = path.join(tmpdir(), `gradshape-bench-${process.pid}.json`);
+  const args = [
+    fileURLToPath(import.meta.url),
+    '--json',
+    file,
+    ...(only === undefined ? [] : ['--only', only]),
+  ];
+  const { status, error } = spawnSync(node, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+  if (status !== 0) throw new Error(`${node} ended with ${status ?? error?.message}`);
+  const version = spawnSync(node, ['--version'], { encoding: 'utf8' }).stdout;
+  const major = version.match(/^v(\d+)/)?.[1];
+  const found: Figure[] = JSON.parse(readFileSync(file, 'utf8'));
+  rmSync(file);
+  return found.map((figure) => {
+    const relaxed = figure.name.endsWith('@relaxed');
+    const plain = figure.name.replace(/@relaxed$/, '');
+    return { ...figure, name: `${plain}@node${major}${relaxed ? '-relaxed' : ''}` };
+  });
+}
+
+function print(all: readonly Figure[]): void {
+  const table = new Table({ head: ['figure', 'value', 'unit'], colAligns: ['left', 'right', 'left'] });
+  for (const { name, value, unit } of all) table.push([name, value.toPrecision(4), unit]);
+  console.log(`Node ${process.version}, medians`);
+  console.log(table.toString());
+  const bars = new Table({
+    head: ['bar', 'measured', 'wanted', ''],
+    colAligns: ['left', 'right', 'left', 'left'],
+  });
+  for (const { what, measured, unit, bar, holds } of barsOf(all)) {
+    bars.push([what, `${measured.toPrecision(3)} ${unit}`, bar, holds ? 'holds' : 'MISSED']);
+  }
+  if (bars.length > 0) console.log(bars.toString());
+}
