@@ -66,7 +66,8 @@ function mix(word: number): number {
 
 /** 0 … n − 1 in random order (Fisher and Yates). */
 export function permutation(n: number, generator: RandomGenerator): Int32Array {
-  const order = Int32Array.from({ length: n }, (_, i) => i);
+  const order = new Int32Array(n);
+  for (let i = 0; i < n; i++) order[i] = i; // Int32Array.from takes ten times as long
   for (let i = n - 1; i > 0; i--) {
     const j = uniformInt(generator, 0, i);
     const swap = order[i]!;
