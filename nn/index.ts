@@ -1,5 +1,14 @@
 export { type BatchesOptions, type ShuffleOptions, sequentialBatches, shuffledBatches } from './batches.js';
 export {
+  loadModel,
+  loadTraining,
+  loadWeights,
+  saveModel,
+  saveTraining,
+  type TrainingState,
+} from './checkpoint.js';
+export { type EvaluateOptions, type Evaluation, evaluate, predictions } from './evaluate.js';
+export {
   constant,
   glorotNormal,
   glorotUniform,
@@ -11,6 +20,7 @@ export {
 export type { Layer, LayerCall, ParameterSpec } from './layer.js';
 export type { LayerDescription } from './layer-json.js';
 export { type DenseOptions, dense, dropout, flatten, relu, sigmoid, tanh } from './layers.js';
+export { accuracy, confusionMatrix, countCorrect } from './metrics.js';
 export {
   type AdamOptions,
   adam,
@@ -22,6 +32,15 @@ export {
   sgd,
   type UpdateOptions,
 } from './optimizers.js';
+export { readSafetensors, type Safetensors, type StoredTensor, writeSafetensors } from './safetensors.js';
+export {
+  constantRate,
+  cosineDecay,
+  exponentialDecay,
+  linearWarmup,
+  type Schedule,
+  stepDecay,
+} from './schedules.js';
 export {
   type ApplyOptions,
   type Model,
@@ -30,4 +49,16 @@ export {
   Sequential,
   sequential,
 } from './sequential.js';
+export {
+  batchLoss,
+  type EarlyStop,
+  type EpochOptions,
+  type EpochReport,
+  type LogitsLoss,
+  type StepReport,
+  type TrainingPosition,
+  type TrainOptions,
+  train,
+  trainEpoch,
+} from './train.js';
 export { type TrainingStep, type VanillaStepOptions, vanillaStep } from './train-step.js';
