@@ -1,7 +1,7 @@
 // Elementwise kernels, strided copies and in-place updates, on four f32 lanes. The element at an index has
 // the same bits wherever it falls in a vector: the last one to three elements go through the same code in a
 // partial vector.
-import { exp4, log4, sigmoid4, tanh4 } from './math';
+import { exp4, log4, normalCdf4, sigmoid4, tanh4 } from './math';
 import { loadUpTo4, storeUpTo4 } from './lanes';
 
 const enum Unary {
@@ -17,6 +17,7 @@ const enum Unary {
   Sign,
   Reciprocal,
   Step,
+  Gelu,
 }
 
 const enum Binary {
@@ -30,6 +31,7 @@ const enum Binary {
   ReluGradient,
   TanhGradient,
   SigmoidGradient,
+  GeluGradient,
 }
 
 // @ts-ignore: decorator
@@ -60,6 +62,7 @@ function applyUnary(op: Unary, x: v128): v128 {
   if (op == Unary.Absolute) return f32x4.abs(x);
   if (op == Unary.Reciprocal) return f32x4.div(one(), x);
   if (op == Unary.Step) return oneWhere(f32x4.gt(x, zero));
+  if (op == Unary.Gelu) return f32x4.mul(x, normalCdf4(x));
   // Sign: ±1; zeros and NaN stay as they are.
   const unit = v128.or(one(), v128.and(x, i32x4.splat(0x80000000)));
   return v128.bitselect(unit, x, v128.or(f32x4.lt(x, zero), f32x4.gt(x, zero)));
@@ -75,7 +78,11 @@ function applyBinary(op: Binary, a: v128, b: v128): v128 {
   if (op == Binary.Maximum) return f32x4.max(a, b);
   if (op == Binary.Equal) return oneWhere(f32x4.eq(a, b));
   if (op == Binary.Greater) return oneWhere(f32x4.gt(a, b));
-  // The gradients: a is the op's output y, b the gradient of it.
+  if (op == Binary.GeluGradient) {
+    const density = f32x4.mul(exp4(f32x4.mul(f32x4.mul(a, a), f32x4.splat(-0.5))), f32x4.splat(0.3989422804014327));
+    return f32x4.mul(b, f32x4.add(normalCdf4(a), f32x4.mul(a, density)));
+  }
+  // These gradients: a is the op's output y, b the gradient of it.
   if (op == Binary.ReluGradient) return v128.and(b, f32x4.gt(a, f32x4.splat(0)));
   if (op == Binary.TanhGradient) return f32x4.mul(b, f32x4.sub(one(), f32x4.mul(a, a)));
   return f32x4.mul(b, f32x4.mul(a, f32x4.sub(one(), a)));
@@ -224,6 +231,11 @@ export function step(out: usize, a: usize, n: i32): void {
   unary(Unary.Step, out, a, n);
 }
 
+/** out[n] = a·Φ(a), Φ the normal distribution function */
+export function gelu(out: usize, a: usize, n: i32): void {
+  unary(Unary.Gelu, out, a, n);
+}
+
 /** out[d0, d1, d2, d3], contiguous = a + b. Strides in elements, 0 to broadcast. */
 export function add(
   out: usize, a: usize, b: usize,
@@ -307,6 +319,41 @@ export function sigmoidGradient(out: usize, y: usize, dOut: usize, n: i32): void
 /** out[n] = dOut where y > 0, else 0 */
 export function reluGradient(out: usize, y: usize, dOut: usize, n: i32): void {
   binaryContiguous(Binary.ReluGradient, out, y, dOut, n);
+}
+
+/** out[n] = dOut·(Φ(a) + a·φ(a)), Φ and φ the normal distribution and density: the gradient of gelu */
+export function geluGradient(out: usize, a: usize, dOut: usize, n: i32): void {
+  binaryContiguous(Binary.GeluGradient, out, a, dOut, n);
+}
+
+// @ts-ignore: decorator
+@inline
+function leaky(a: v128, slope: v128): v128 {
+  return v128.bitselect(f32x4.mul(a, slope), a, f32x4.lt(a, f32x4.splat(0)));
+}
+
+/** out[n] = a where a ≥ 0, else slope·a; NaN stays NaN */
+export function leakyRelu(out: usize, a: usize, slope: f32, n: i32): void {
+  const slopes = f32x4.splat(slope);
+  const end = <usize>(n & ~3) << 2;
+  const rest = n & 3;
+  if (rest) storeUpTo4(out + end, leaky(loadUpTo4(a + end, rest), slopes), rest);
+  for (let i: usize = 0; i < end; i += 16) v128.store(out + i, leaky(v128.load(a + i), slopes));
+}
+
+// @ts-ignore: decorator
+@inline
+function slopeAt(a: v128, slope: v128): v128 {
+  return v128.bitselect(one(), slope, f32x4.gt(a, f32x4.splat(0)));
+}
+
+/** out[n] = 1 where a > 0, else slope: the derivative of leakyRelu */
+export function leakySlopes(out: usize, a: usize, slope: f32, n: i32): void {
+  const slopes = f32x4.splat(slope);
+  const end = <usize>(n & ~3) << 2;
+  const rest = n & 3;
+  if (rest) storeUpTo4(out + end, slopeAt(loadUpTo4(a + end, rest), slopes), rest);
+  for (let i: usize = 0; i < end; i += 16) v128.store(out + i, slopeAt(v128.load(a + i), slopes));
 }
 
 // @ts-ignore: decorator
@@ -419,9 +466,11 @@ export function copyStrided(
   }
 }
 
-/** out, with strides o0…o3 (in elements) += a[d0, d1, d2, d3], contiguous: the gradient of a slice. */
-export function addToStrided(
-  out: usize, a: usize,
+// out, with strides o0…o3 (in elements) = or += a[d0, d1, d2, d3], contiguous.
+// @ts-ignore: decorator
+@inline
+function toStrided(
+  accumulate: bool, out: usize, a: usize,
   d0: i32, d1: i32, d2: i32, d3: i32,
   o0: i32, o1: i32, o2: i32, o3: i32,
 ): void {
@@ -431,12 +480,13 @@ export function addToStrided(
       let to = out + (<usize>(i0 * o0 + i1 * o1) << 2);
       for (let i2 = 0; i2 < d2; i2++) {
         if (o3 == 1) {
-          binaryContiguous(Binary.Add, to, to, from, d3);
+          if (accumulate) binaryContiguous(Binary.Add, to, to, from, d3);
+          else copyRow(to, from, d3, 1);
           from += <usize>d3 << 2;
         } else {
           let p = to;
           for (let i3 = 0; i3 < d3; i3++) {
-            store<f32>(p, load<f32>(p) + load<f32>(from));
+            store<f32>(p, accumulate ? load<f32>(p) + load<f32>(from) : load<f32>(from));
             p += <usize>o3 << 2;
             from += 4;
           }
@@ -445,6 +495,24 @@ export function addToStrided(
       }
     }
   }
+}
+
+/** out, with strides o0…o3 (in elements) += a[d0, d1, d2, d3], contiguous: the gradient of a slice. */
+export function addToStrided(
+  out: usize, a: usize,
+  d0: i32, d1: i32, d2: i32, d3: i32,
+  o0: i32, o1: i32, o2: i32, o3: i32,
+): void {
+  toStrided(true, out, a, d0, d1, d2, d3, o0, o1, o2, o3);
+}
+
+/** out, with strides o0…o3 (in elements) = a[d0, d1, d2, d3], contiguous: pad, concatenate. */
+export function copyToStrided(
+  out: usize, a: usize,
+  d0: i32, d1: i32, d2: i32, d3: i32,
+  o0: i32, o1: i32, o2: i32, o3: i32,
+): void {
+  toStrided(false, out, a, d0, d1, d2, d3, o0, o1, o2, o3);
 }
 
 /** out[n] = value */

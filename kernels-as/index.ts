@@ -8,3 +8,5 @@ export * from './per-example';
 export * from './optimizer';
 export * from './random';
 export * from './gather';
+export * from './pool';
+export * from './norm';

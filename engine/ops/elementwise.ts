@@ -27,7 +27,7 @@ function unary(
   };
 }
 
-/** dOutput · f′ written by the output y: one pass, and itself differentiable. Inputs: y, dOutput. */
+/** dOutput · f′, f′ written by the op's output y (or input): one pass, and itself differentiable. Inputs: y, dOutput. */
 function activationGradient(
   name: string,
   summary: string,
@@ -132,6 +132,24 @@ export const elementwiseOps = {
     (c) => mul(mul(c.dOutput, c.inputs[1]!), sub(1, mul(c.inputs[0]!, 2))),
     (y, g) => sigmoidGradient(y, g),
   ),
+  gelu: unary(
+    'gelu',
+    'x · Φ(x), Φ the normal distribution function',
+    (k) => k.gelu,
+    (c) => geluGradient(x(c), c.dOutput),
+  ),
+  geluGradient: activationGradient(
+    'geluGradient',
+    'dOutput · (Φ(x) + x · φ(x)): the backward of gelu, written by its input',
+    (k) => k.geluGradient,
+    // φ(x) · (2 − x²)
+    (c) => {
+      const squared = square(c.inputs[0]!);
+      const density = mul(exp(mul(squared, -0.5)), 0.3989422804014327);
+      return mul(mul(c.dOutput, c.inputs[1]!), mul(density, sub(2, squared)));
+    },
+    (input, g) => geluGradient(input, g),
+  ),
   reluGradient: activationGradient(
     'reluGradient',
     'dOutput where y > 0, else 0: the backward of relu',
@@ -167,6 +185,14 @@ export const sigmoid = apply(elementwiseOps.sigmoid);
 /** max(x, 0); the gradient at 0 is 0. */
 export const relu = apply(elementwiseOps.relu);
 
+/**
+ * GELU (Hendrycks & Gimpel 2016), the exact form: x · Φ(x) with Φ the normal distribution function, as in PyTorch's
+ * default; not the tanh approximation.
+ */
+export const gelu = apply(elementwiseOps.gelu);
+
+const geluGradient = (input: Tensor, g: Tensor): Tensor =>
+  run(elementwiseOps.geluGradient, [input, g], undefined);
 const tanhGradient = (y: Tensor, g: Tensor): Tensor => run(elementwiseOps.tanhGradient, [y, g], undefined);
 const sigmoidGradient = (y: Tensor, g: Tensor): Tensor =>
   run(elementwiseOps.sigmoidGradient, [y, g], undefined);

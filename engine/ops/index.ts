@@ -1,8 +1,12 @@
 export { add, div, equal, greater, mul, type Operand, sub } from './arithmetic.js';
-export { absolute, exp, log, negate, relu, sigmoid, sign, sqrt, square, tanh } from './elementwise.js';
+export { absolute, exp, gelu, log, negate, relu, sigmoid, sign, sqrt, square, tanh } from './elementwise.js';
+export { concat, type Paddings, pad, slice } from './join.js';
 export { denseLayer, matmul } from './linear.js';
 export { crossEntropy, meanSquaredError } from './loss.js';
-export { clip, dropout } from './pointwise.js';
+export { groupNorm, layerNorm, type NormOptions } from './norm.js';
+export { clip, dropout, leakyRelu } from './pointwise.js';
+export { avgPool2d, globalAvgPool, maxPool2d, type PoolOptions } from './pool.js';
 export { l2Norm, max, mean, type ReduceOptions, sum } from './reduction.js';
 export { broadcastTo, reshape, transpose } from './shape.js';
 export { logSoftmax, softmax } from './softmax.js';
+export type { Padding, Pair } from './window.js';

@@ -33,6 +33,24 @@ export const pointwiseOps = {
     secondOrder: true,
   } satisfies Op<Range>,
 
+  leakyRelu: {
+    name: 'leakyRelu',
+    summary: 'x where x ≥ 0, else slope · x; its slope at 0 is `slope`',
+    shape: ([input]) => input!.shape,
+    examples: sameExamples,
+    forward({ kernels, inputs, attributes: { slope }, output }) {
+      kernels.leakyRelu(output.address, inputs[0]!.address, slope, output.size);
+      return undefined;
+    },
+    backward({ engine, kernels, inputs, attributes: { slope }, dOutput }) {
+      const slopes = engine.allocate(dOutput.shape, 'f32', 'leakyRelu');
+      slopes.examples = dOutput.examples;
+      kernels.leakySlopes(slopes.address, inputs[0]!.address, slope, slopes.size);
+      return [mul(dOutput, slopes)];
+    },
+    secondOrder: true,
+  } satisfies Op<{ readonly slope: number }>,
+
   dropout: {
     name: 'dropout',
     summary:
@@ -88,6 +106,18 @@ export function clip(input: Tensor, low: number, high: number): Tensor {
     );
   }
   return run(pointwiseOps.clip, [input], { low, high });
+}
+
+/**
+ * x where x ≥ 0, else slope · x (Maas et al. 2013).
+ * @param slope @default 0.01
+ * @throws RANGE_INVALID
+ */
+export function leakyRelu(input: Tensor, slope = 0.01): Tensor {
+  if (!Number.isFinite(slope)) {
+    throw new GradshapeError('RANGE_INVALID', `leakyRelu: slope is ${slope}; expected a finite number.`);
+  }
+  return run(pointwiseOps.leakyRelu, [input], { slope });
 }
 
 /**

@@ -3,9 +3,12 @@
 import type { Op } from '../op.js';
 import { arithmeticOps } from './arithmetic.js';
 import { elementwiseOps } from './elementwise.js';
+import { joinOps } from './join.js';
 import { linearOps } from './linear.js';
 import { lossOps } from './loss.js';
+import { normOps } from './norm.js';
 import { pointwiseOps } from './pointwise.js';
+import { poolOps } from './pool.js';
 import { reductionOps } from './reduction.js';
 import { shapeOps } from './shape.js';
 import { softmaxOps } from './softmax.js';
@@ -19,4 +22,7 @@ export const opTable = {
   ...softmaxOps,
   ...lossOps,
   ...pointwiseOps,
+  ...poolOps,
+  ...normOps,
+  ...joinOps,
 } satisfies Record<string, Op<never>>;
