@@ -1,0 +1,3 @@
+import { allBuilds } from './ten-steps.js';
+
+console.log(JSON.stringify(await allBuilds()));
