@@ -3,7 +3,8 @@ import { GradshapeError } from './errors.js';
 const pageBytes = 65536;
 /** Addresses below this hold the random key and other few-byte arguments of kernels; 0 stays "no pointer". */
 const reservedBytes = 1024;
-const alignment = 64;
+/** Blocks and tensors start at multiples of this. */
+export const alignment = 64;
 const smallestChunk = 256 * 1024;
 const largestAddress = 65536 * pageBytes;
 
@@ -162,18 +163,21 @@ export class LinearMemory {
     return before;
   }
 
-  /** Frees everything allocated since the mark; an empty arena gives its chunks back to the free list. */
+  /** Frees everything allocated since the mark. */
   arenaReset(mark: ArenaMark): void {
     this.chunk = mark.chunk;
     this.offset = mark.offset;
-    if (mark.chunk === -1) {
-      for (const chunk of this.chunks) this.release(chunk.address, chunk.bytes);
-      this.chunks.length = 0;
-    }
+  }
+
+  /** Gives the chunks of an arena that is no longer used back to the free list. */
+  arenaRelease(): void {
+    for (const chunk of this.chunks) this.release(chunk.address, chunk.bytes);
+    this.chunks.length = 0;
   }
 }
 
-function align(bytes: number): number {
+/** What `bytes` take up, at least one alignment. */
+export function align(bytes: number): number {
   return Math.max(alignment, Math.ceil(bytes / alignment) * alignment);
 }
 

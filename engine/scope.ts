@@ -1,5 +1,5 @@
 import { GradshapeError } from './errors.js';
-import type { ArenaMark, LinearMemory, Owner } from './memory.js';
+import { type ArenaMark, align, alignment, type LinearMemory, type Owner } from './memory.js';
 import { bytesPerElement, Tensor } from './tensor.js';
 
 /** One level of the arena: everything made in it is freed when it ends. */
@@ -11,6 +11,13 @@ export class Scope implements Owner {
     readonly parent: Scope | null,
     readonly mark: ArenaMark,
   ) {}
+}
+
+/** Bytes that survive a scope, and the tensors that lie in them. */
+interface Piece {
+  readonly start: number;
+  end: number;
+  readonly tensors: { readonly tensor: Tensor; readonly address: number }[];
 }
 
 /** The open scopes, innermost first. */
@@ -36,7 +43,11 @@ export class Scopes {
   }
 
   private close(scope: Scope, result: unknown): void {
-    const survivors = [...new Set(tensorsIn(result))].filter((tensor) => tensor.owner === scope);
+    const reached = new Set<unknown>();
+    reach(result, reached);
+    const survivors = [...reached].filter(
+      (value): value is Tensor => value instanceof Tensor && value.owner === scope,
+    );
     if (survivors.length > 0 && scope.parent === null) {
       this.end(scope);
       throw new GradshapeError(
@@ -45,30 +56,51 @@ export class Scopes {
           'Return values() or item(), or copy it to a block with engine.block.',
       );
     }
-    const from = survivors.map((tensor) => tensor.address);
+    const pieces = this.piecesOf(survivors);
     this.end(scope);
-    // In the arena's order, so that each one moves down or stays, and never over one that has yet to move.
-    const order = survivors
-      .map((_, i) => i)
-      .sort((i, j) => this.memory.arenaOrder(from[i]!) - this.memory.arenaOrder(from[j]!));
-    for (const i of order) {
-      const tensor = survivors[i]!;
-      const bytes = tensor.size * bytesPerElement(tensor.dtype);
-      const to = this.memory.arenaAllocate(bytes, 'engine.scope');
-      new Uint8Array(this.memory.wasm.buffer).copyWithin(to, from[i]!, from[i]! + bytes);
-      tensor.moveTo(to, scope.parent!);
+    for (const { start, end, tensors } of pieces) {
+      const to = this.memory.arenaAllocate(end - start, 'engine.scope');
+      new Uint8Array(this.memory.wasm.buffer).copyWithin(to, start, end);
+      for (const { tensor, address } of tensors) tensor.moveTo(to + address - start, scope.parent!);
     }
+  }
+
+  /**
+   * The bytes to move: tensors that share bytes (aliases, slices) in one piece. In the arena's order, so that each piece
+   * moves down or stays, and never over one that has yet to move.
+   */
+  private piecesOf(survivors: readonly Tensor[]): Piece[] {
+    const pieces: Piece[] = [];
+    const order = (address: number): number => this.memory.arenaOrder(address);
+    const places = survivors.map((tensor) => ({ tensor, address: tensor.address }));
+    places.sort((a, b) => order(a.address) - order(b.address));
+    for (const place of places) {
+      const { tensor, address } = place;
+      const start = address - (address % alignment);
+      const end = start + align(address - start + tensor.size * bytesPerElement(tensor.dtype));
+      const last = pieces.at(-1);
+      if (last !== undefined && start >= last.start && start < last.end) {
+        last.end = Math.max(last.end, end);
+        last.tensors.push(place);
+      } else {
+        pieces.push({ start, end, tensors: [place] });
+      }
+    }
+    return pieces;
   }
 
   private end(scope: Scope): void {
     scope.alive = false;
     this.current = scope.parent;
     this.memory.arenaReset(scope.mark);
+    if (scope.parent === null) this.memory.arenaRelease();
   }
 }
 
 function refuseAsync(value: unknown): void {
   if (typeof (value as { then?: unknown } | null | undefined)?.then !== 'function') return;
+  // It goes on without its scope, and will fail for that; the error thrown here says why.
+  if (value instanceof Promise) value.catch(() => undefined);
   throw new GradshapeError(
     'ASYNC_SCOPE',
     'engine.scope: the function is async (it returned a promise); expected a synchronous one. ' +
@@ -76,11 +108,13 @@ function refuseAsync(value: unknown): void {
   );
 }
 
-function tensorsIn(value: unknown): Tensor[] {
-  if (value instanceof Tensor) return [value];
-  if (Array.isArray(value)) return value.flatMap(tensorsIn);
-  if (value !== null && typeof value === 'object' && Object.getPrototypeOf(value) === Object.prototype) {
-    return Object.values(value).flatMap(tensorsIn);
+/** Collects the value and what it holds: tensors (with their examples' indices), arrays, plain objects. */
+function reach(value: unknown, reached: Set<unknown>): void {
+  if (value === null || typeof value !== 'object' || reached.has(value)) return;
+  reached.add(value);
+  if (value instanceof Tensor) reach(value.examples?.indices, reached);
+  else if (Array.isArray(value)) for (const element of value) reach(element, reached);
+  else if (Object.getPrototypeOf(value) === Object.prototype) {
+    for (const element of Object.values(value)) reach(element, reached);
   }
-  return [];
 }
