@@ -1,5 +1,6 @@
 import type { Engine } from './engine.js';
 import { GradshapeError } from './errors.js';
+import type { Block } from './memory.js';
 import { checkSeed } from './random.js';
 import { type BlockTensor, type Examples, type Shape, showShape, sizeOf, type Tensor } from './tensor.js';
 
@@ -45,16 +46,11 @@ export interface Batch {
 const segmentWords = 6;
 
 interface Segment {
-  readonly values: BlockTensor | BytesBlock;
+  readonly block: Block;
+  readonly dtype: 'u8' | 'f32';
   readonly count: number;
   readonly scale: number;
   readonly owned: boolean;
-}
-
-interface BytesBlock {
-  readonly address: number;
-  readonly dtype: 'u8';
-  free(): void;
 }
 
 /**
@@ -92,14 +88,25 @@ export class Dataset {
     const { engine } = this;
     const n = indices.length;
     if (seed !== undefined) checkSeed('batch', seed);
-    const at = engine.tensor(indices, [n], 'i32');
-    const outside = engine.kernels.allInRangeI32(at.address, n, 0, this.count - 1);
-    if (outside >= 0) {
+    if (!(Number.isSafeInteger(step) && step >= 0)) {
+      throw new GradshapeError('STEP_INVALID', `batch: step is ${step}; expected a whole number from 0.`);
+    }
+    if (this.segments.some(({ block }) => !block.alive)) {
       throw new GradshapeError(
-        'INDEX_OUT_OF_RANGE',
-        `batch: index ${indices[outside]} at position ${outside}; the data set has ${this.count} examples.`,
+        'TENSOR_USED_LATE',
+        'batch: the data set, or the base that it shares, was freed; free a base after the sets composed on it.',
       );
     }
+    for (let i = 0; i < n; i++) {
+      const index = indices[i]!;
+      if (!(Number.isInteger(index) && index >= 0 && index < this.count)) {
+        throw new GradshapeError(
+          'INDEX_OUT_OF_RANGE',
+          `batch: index ${index} at position ${i}; expected whole numbers from 0 to ${this.count - 1}.`,
+        );
+      }
+    }
+    const at = engine.tensor(indices, [n], 'i32');
     const x = engine.allocate([n, ...this.shape], 'f32', 'batch');
     const y = engine.allocate([n], 'i32', 'batch');
     if (n > 0) {
@@ -122,7 +129,7 @@ export class Dataset {
 
   /** Frees the set's memory; a base that it shares with another set stays. */
   free(): void {
-    for (const segment of this.segments) if (segment.owned) segment.values.free();
+    for (const segment of this.segments) if (segment.owned) segment.block.free();
     this.labels.free();
     this.table.free();
   }
@@ -136,19 +143,32 @@ export class Dataset {
 export function createDataset(engine: Engine, set: LabelledSet | ComposedSet): Dataset {
   const composed: ComposedSet = 'base' in set ? set : { base: set, added: [] };
   const { base, added } = composed;
+  if (base instanceof Dataset && base.engine !== engine) {
+    throw new GradshapeError(
+      'ENGINE_MISMATCH',
+      'engine.dataset: the base lives in another engine; expected one of this engine, or plain values.',
+    );
+  }
   const parts = base instanceof Dataset ? added : [base, ...added];
   const { shape } = base;
   for (const part of parts) checkSet(part, shape);
   const baseLabels = base instanceof Dataset ? [base.y] : [];
   const ownLabels = [...baseLabels, ...parts.map((part) => part.y)].flatMap((y) => Array.from(y));
   const labels = checkedLabels(composed.y ?? ownLabels, ownLabels.length);
-  const segments = [
-    ...(base instanceof Dataset ? base.shared : []),
-    ...parts.map((part) => upload(engine, part)),
-  ];
-  const y = engine.allocateBlock([labels.length], 'i32', 'engine.dataset');
+  const segments = base instanceof Dataset ? [...base.shared] : [];
+  const tables: BlockTensor[] = [];
+  try {
+    for (const part of parts) segments.push(upload(engine, part));
+    tables.push(engine.allocateBlock([labels.length], 'i32', 'engine.dataset'));
+    tables.push(segmentTable(engine, segments));
+  } catch (error) {
+    for (const { block, owned } of segments) if (owned) block.free();
+    for (const table of tables) table.free();
+    throw error;
+  }
+  const [y, table] = tables as [BlockTensor, BlockTensor];
   y.view().set(labels);
-  return new Dataset(engine, shape, segments, y, segmentTable(engine, segments));
+  return new Dataset(engine, shape, segments, y, table);
 }
 
 function checkSet(set: LabelledSet, shape: Shape): void {
@@ -190,7 +210,7 @@ function checkedLabels(labels: ArrayLike<number>, count: number): ArrayLike<numb
   }
   for (let i = 0; i < count; i++) {
     const label = labels[i]!;
-    if (!Number.isInteger(label) || label < 0) {
+    if (!Number.isInteger(label) || label < 0 || label > 0x7fffffff) {
       throw new GradshapeError(
         'LABEL_OUT_OF_RANGE',
         `engine.dataset: label ${label} of example ${i}; expected a whole number from 0.`,
@@ -203,28 +223,24 @@ function checkedLabels(labels: ArrayLike<number>, count: number): ArrayLike<numb
 function upload(engine: Engine, set: LabelledSet): Segment {
   const { x, y, scale = 1, shape } = set;
   const count = y.length;
+  const purpose = `engine.dataset of ${count} examples`;
   if (x instanceof Uint8Array) {
-    const block = engine.memory.block(x.length, `engine.dataset of ${count} examples`);
+    const block = engine.memory.block(x.length, purpose);
     new Uint8Array(engine.memory.wasm.buffer, block.address, x.length).set(x);
-    return {
-      values: { address: block.address, dtype: 'u8', free: () => block.free() },
-      count,
-      scale,
-      owned: true,
-    };
+    return { block, dtype: 'u8', count, scale, owned: true };
   }
-  const values = engine.allocateBlock([x.length], 'f32', `engine.dataset of ${count} examples`);
-  values.view().set(x);
-  const bad = engine.kernels.firstNonFinite(values.address, x.length);
+  const block = engine.memory.block(x.length * 4, purpose);
+  new Float32Array(engine.memory.wasm.buffer, block.address, x.length).set(x);
+  const bad = engine.kernels.firstNonFinite(block.address, x.length);
   if (bad >= 0) {
-    values.free();
+    block.free();
     const size = sizeOf(shape);
     throw new GradshapeError(
       'DATA_NOT_FINITE',
       `engine.dataset: ${x[bad]} in example ${Math.floor(bad / size)}, element ${bad % size}; expected finite numbers.`,
     );
   }
-  return { values, count, scale, owned: true };
+  return { block, dtype: 'f32', count, scale, owned: true };
 }
 
 function segmentTable(engine: Engine, segments: readonly Segment[]): BlockTensor {
@@ -232,9 +248,9 @@ function segmentTable(engine: Engine, segments: readonly Segment[]): BlockTensor
   const words = table.view() as Int32Array;
   const floats = new Float32Array(words.buffer, words.byteOffset, words.length);
   let first = 0;
-  segments.forEach(({ values, count, scale }, i) => {
+  segments.forEach(({ block, dtype, count, scale }, i) => {
     const row = i * segmentWords;
-    words.set([first, count, values.address, values.dtype === 'u8' ? 0 : 1], row);
+    words.set([first, count, block.address, dtype === 'u8' ? 0 : 1], row);
     floats.set([scale, 0], row + 4);
     first += count;
   });

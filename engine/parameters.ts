@@ -33,6 +33,14 @@ export class Parameters {
     readonly engine: Engine,
     shapes: readonly { readonly name: string; readonly shape: Shape }[],
   ) {
+    const names = shapes.map(({ name }) => name);
+    const twice = names.find((name, i) => names.indexOf(name) !== i);
+    if (twice !== undefined) {
+      throw new GradshapeError(
+        'PARAMETER_DUPLICATE',
+        `two parameters are named '${twice}'; expected unique names.`,
+      );
+    }
     let offset = 0;
     this.entries = shapes.map(({ name, shape }) => {
       const size = sizeOf(shape);
@@ -43,12 +51,6 @@ export class Parameters {
     this.size = offset;
     this.flat = engine.allocateBlock([offset], 'f32', 'the parameters');
     for (const { name, shape, offset: at } of this.entries) {
-      if (this.views.has(name)) {
-        throw new GradshapeError(
-          'PARAMETER_DUPLICATE',
-          `two parameters are named '${name}'; expected unique names.`,
-        );
-      }
       this.views.set(name, new Tensor(engine, shape, 'f32', this.flat.address + at * 4, this.flat.owner));
     }
     this.ranges = this.trainableRanges();
