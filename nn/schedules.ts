@@ -66,14 +66,14 @@ export function cosineDecay(options: {
 }
 
 /**
- * In `steps` steps in equal strides up to the first rate of `then`, which follows from its own step 0.
+ * In `steps` steps in equal strides up to the first rate of `schedule`, which follows from its own step 0.
  * @throws SCHEDULE_INVALID
- * @example const schedule = linearWarmup({ steps: 100, then: cosineDecay({ learningRate: 0.1, steps: 1340 }) });
+ * @example const schedule = linearWarmup({ steps: 100, schedule: cosineDecay({ learningRate: 0.1, steps: 1340 }) });
  */
-export function linearWarmup(options: { readonly steps: number; readonly then: Schedule }): Schedule {
-  const { steps, then } = options;
+export function linearWarmup(options: { readonly steps: number; readonly schedule: Schedule }): Schedule {
+  const { steps, schedule } = options;
   checkWhole(code, 'linearWarmup: steps', steps, 1);
-  return (step) => (step < steps ? (then(0) * (step + 1)) / steps : then(step - steps));
+  return (step) => (step < steps ? (schedule(0) * (step + 1)) / steps : schedule(step - steps));
 }
 
 /** base^n for whole n ≥ 0, by squaring. */
