@@ -54,7 +54,7 @@ export interface AddNoiseOptions {
  * Adds N(0, std²) to each coordinate, in place, and returns the vector.
  * @param vector f32, any shape
  * @throws NOISE_INVALID
- * @example addNoise(sum, { std: 4 * 1.1, noise: seededNoise(1), step: 0 });
+ * @example addNoise(gradient, { std: 4 * 1.1, noise: seededNoise(1), step: 0 });
  */
 export function addNoise(
   vector: Tensor,
