@@ -3,9 +3,9 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import Table from 'cli-table3';
 import { Command } from 'commander';
 import { supportsRelaxedSimd } from 'gradshape';
+import { terminalTable } from '../experiments/report/table.js';
 import { barsOf } from './bars.js';
 import { coldStartSuite } from './cold-start.js';
 import { gemmSuite } from './gemm.js';
@@ -74,16 +74,13 @@ function measureWith(node: string, only: string | undefined): Figure[] {
 }
 
 function print(all: readonly Figure[]): void {
-  const table = new Table({ head: ['figure', 'value', 'unit'], colAligns: ['left', 'right', 'left'] });
-  for (const { name, value, unit } of all) table.push([name, value.toPrecision(4), unit]);
   console.log(`Node ${process.version}, medians`);
-  console.log(table.toString());
-  const bars = new Table({
-    head: ['bar', 'measured', 'wanted', ''],
-    colAligns: ['left', 'right', 'left', 'left'],
-  });
-  for (const { what, measured, unit, bar, holds } of barsOf(all)) {
-    bars.push([what, `${measured.toPrecision(3)} ${unit}`, bar, holds ? 'holds' : 'MISSED']);
+  const rows = all.map(({ name, value, unit }) => ({ cells: [name, value.toPrecision(4), unit] }));
+  console.log(terminalTable({ title: '', columns: ['figure', 'value', 'unit'], rows }));
+  const bars = barsOf(all).map(({ what, measured, unit, bar, holds }) => ({
+    cells: [what, `${measured.toPrecision(3)} ${unit}`, bar, holds ? 'holds' : 'missed'],
+  }));
+  if (bars.length > 0) {
+    console.log(terminalTable({ title: 'Bars', columns: ['figure', 'measured', 'wanted', ''], rows: bars }));
   }
-  if (bars.length > 0) console.log(bars.toString());
 }
