@@ -136,7 +136,8 @@ function examplesAfter<A>(
       'EXAMPLES_MIXED',
       `${op.name}: it mixes the examples of the batch (inputs ${inputs.map((t) => showShape(t.shape)).join(', ')} → ` +
         `${showShape(shape)}), and inside perExample every example's loss must depend on that example alone. ` +
-        'Keep axis 0 for the examples and reduce over the other axes; the step does the sum over the batch.',
+        'Keep axis 0 for the examples and reduce over the other axes; the step does the sum over the batch. ' +
+        'For normalisation use groupNorm or layerNorm, which know one example at a time.',
     );
   }
   return examples;
