@@ -74,7 +74,8 @@ export function readSafetensors(bytes: Uint8Array): Safetensors {
     throw invalid(`it has ${bytes.length} bytes, and the header asks for ${dataStart + end}`);
   }
   for (const { name, shape, data_offsets: offsets } of entries) {
-    const data = bytes.slice(dataStart + offsets[0], dataStart + offsets[1]);
+    // A copy, for alignment; not by slice, which of a Node Buffer is a view.
+    const data = new Uint8Array(bytes.subarray(dataStart + offsets[0], dataStart + offsets[1]));
     tensors.set(name, { shape, values: new Float32Array(data.buffer) });
   }
   return { metadata: checkedMetadata(metadata), tensors };
