@@ -1,10 +1,6 @@
 import { type Engine, GradshapeError, Parameters, showShape } from '../engine/index.js';
-import {
-  type Optimizer,
-  type OptimizerDescription,
-  type OptimizerState,
-  optimizerFromJSON,
-} from './optimizers.js';
+import type { Optimizer, OptimizerDescription, OptimizerState } from './optimizer.js';
+import { optimizerFromJSON } from './optimizer-json.js';
 import { readSafetensors, type Safetensors, type StoredTensor, writeSafetensors } from './safetensors.js';
 import { modelFromJSON, type Sequential } from './sequential.js';
 import type { TrainingPosition } from './train.js';

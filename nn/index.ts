@@ -1,3 +1,4 @@
+export { type AdamOptions, adam } from './adam.js';
 export { type BatchesOptions, type ShuffleOptions, sequentialBatches, shuffledBatches } from './batches.js';
 export {
   loadModel,
@@ -21,17 +22,8 @@ export type { Layer, LayerCall, ParameterSpec } from './layer.js';
 export type { LayerDescription } from './layer-json.js';
 export { type DenseOptions, dense, dropout, flatten, relu, sigmoid, tanh } from './layers.js';
 export { accuracy, confusionMatrix, countCorrect } from './metrics.js';
-export {
-  type AdamOptions,
-  adam,
-  type Optimizer,
-  type OptimizerDescription,
-  type OptimizerState,
-  optimizerFromJSON,
-  type SgdOptions,
-  sgd,
-  type UpdateOptions,
-} from './optimizers.js';
+export type { Optimizer, OptimizerDescription, OptimizerState, UpdateOptions } from './optimizer.js';
+export { optimizerFromJSON } from './optimizer-json.js';
 export { readSafetensors, type Safetensors, type StoredTensor, writeSafetensors } from './safetensors.js';
 export {
   constantRate,
@@ -49,6 +41,7 @@ export {
   Sequential,
   sequential,
 } from './sequential.js';
+export { type SgdOptions, sgd } from './sgd.js';
 export {
   batchLoss,
   type EarlyStop,

@@ -6,7 +6,7 @@ import {
   sumGradient,
   type Tensor,
 } from '../engine/index.js';
-import type { Optimizer, UpdateOptions } from './optimizers.js';
+import type { Optimizer, UpdateOptions } from './optimizer.js';
 
 /**
  * How a batch becomes an update: any number of `accumulate`, one a piece of the batch, then `finish`. What makes

@@ -11,7 +11,7 @@ import {
 import { shuffledBatches } from './batches.js';
 import { checkRange, checkWhole } from './checks.js';
 import { type Evaluation, evaluate } from './evaluate.js';
-import type { Optimizer } from './optimizers.js';
+import type { Optimizer } from './optimizer.js';
 import type { Schedule } from './schedules.js';
 import type { Model } from './sequential.js';
 import { type TrainingStep, vanillaStep } from './train-step.js';
