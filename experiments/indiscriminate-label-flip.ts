@@ -32,10 +32,10 @@ const plans: Record<Size, Plan> = {
   },
   quick: {
     clipRatios: [0, 0.1, 0.2, 0.4],
-    noiseRatios: [0, 0.4],
+    noiseRatios: [0.4],
     learningRates: [0.001, 0.003, 0.03],
     tuned: [vanilla, { clipNorm: 4, noiseStd: 0 }],
-    tunedRatios: [0, 0.4],
+    tunedRatios: [0.4],
     epochs: 40,
   },
   full: {
