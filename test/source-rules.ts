@@ -1,24 +1,14 @@
 // What the library's source may not contain, found in the syntax tree.
 import ts from 'typescript';
 
-export interface Import {
-  readonly specifier: string;
-  readonly typeOnly: boolean;
-}
-
 export const parse = (name: string, text: string): ts.SourceFile =>
   ts.createSourceFile(name, text, ts.ScriptTarget.ES2022, true);
 
-/** Specifiers of all static imports and re-exports. */
-export function importsOf(source: ts.SourceFile): Import[] {
+/** What a file imports and re-exports, types included. */
+export function importsOf(source: ts.SourceFile): string[] {
   return source.statements.flatMap((statement) => {
     if (!ts.isImportDeclaration(statement) && !ts.isExportDeclaration(statement)) return [];
-    if (statement.moduleSpecifier === undefined) return [];
-    const { text } = statement.moduleSpecifier as ts.StringLiteral;
-    const typeOnly = ts.isImportDeclaration(statement)
-      ? statement.importClause?.phaseModifier === ts.SyntaxKind.TypeKeyword
-      : statement.isTypeOnly;
-    return [{ specifier: text, typeOnly }];
+    return statement.moduleSpecifier ? [(statement.moduleSpecifier as ts.StringLiteral).text] : [];
   });
 }
 
@@ -34,8 +24,7 @@ const forbiddenNames = new Set([
 ]);
 
 // Engines round the others differently, so the same seed would not give the same bits.
-const exactMath = new Set(['abs', 'ceil', 'clz32', 'floor', 'fround', 'imul', 'max', 'min', 'round', 'sign']);
-exactMath.add('sqrt').add('trunc').add('PI');
+const exactMath = new Set('abs ceil clz32 floor fround imul max min round sign sqrt trunc PI'.split(' '));
 
 function isName(node: ts.Identifier): boolean {
   const { parent } = node;
