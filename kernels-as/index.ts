@@ -8,5 +8,8 @@ export * from './per-example';
 export * from './optimizer';
 export * from './random';
 export * from './gather';
+export * from './conv';
+export * from './conv-filter';
+export * from './conv-norms';
 export * from './pool';
 export * from './norm';

@@ -1,6 +1,8 @@
 export { add, div, equal, greater, mul, type Operand, sub } from './arithmetic.js';
+export { type ConvOptions, conv2d } from './conv.js';
 export { absolute, exp, gelu, log, negate, relu, sigmoid, sign, sqrt, square, tanh } from './elementwise.js';
 export { concat, type Paddings, pad, slice } from './join.js';
+export { filterFromPyTorch, fromNCHW, toNCHW, weightFromPyTorch } from './layouts.js';
 export { denseLayer, matmul } from './linear.js';
 export { crossEntropy, meanSquaredError } from './loss.js';
 export { groupNorm, layerNorm, type NormOptions } from './norm.js';

@@ -2,6 +2,7 @@
 // per-example rule. A row without a backward does not compile.
 import type { Op } from '../op.js';
 import { arithmeticOps } from './arithmetic.js';
+import { convOps } from './conv.js';
 import { elementwiseOps } from './elementwise.js';
 import { joinOps } from './join.js';
 import { linearOps } from './linear.js';
@@ -22,6 +23,7 @@ export const opTable = {
   ...softmaxOps,
   ...lossOps,
   ...pointwiseOps,
+  ...convOps,
   ...poolOps,
   ...normOps,
   ...joinOps,
