@@ -1,0 +1,40 @@
+/** Privacy accounting: events in, (ε, δ) out; calibration, certificates, statements and the statistics of audits. */
+export {
+  type Accountant,
+  type AccountantName,
+  type AccountantState,
+  accountantFromJSON,
+  createAccountant,
+  gdpAccountant,
+  type PrivacyGuarantee,
+  pldAccountant,
+  type RdpOptions,
+  rdpAccountant,
+} from './accountant.js';
+export {
+  type AttackCounts,
+  clopperPearson,
+  epsilonLowerBound,
+  type OneRunAudit,
+  oneRunEpsilonLowerBound,
+  oneRunPValue,
+} from './audit.js';
+export {
+  type Calibration,
+  type CalibrationTarget,
+  calibrateNoiseMultiplier,
+  calibrateSamplingRate,
+  calibrateSteps,
+  type PhasesFor,
+} from './calibrate.js';
+export type { NeighbouringRelation, PrivacyEvent, PrivacyPhase } from './events.js';
+export { gaussianDelta, gaussianEpsilon } from './gaussian.js';
+export {
+  type AttackSuccessBound,
+  attackSuccessBound,
+  type GroupBound,
+  type GroupCertificate,
+  groupCertificate,
+} from './group.js';
+export { AUTHORS_ORDERS, type RdpConversion } from './rdp.js';
+export { formatStatement, type NoiseSource, type PrivacyStatement, privacyStatement } from './statement.js';
