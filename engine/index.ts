@@ -33,6 +33,7 @@ export {
   type Examples,
   type HostArray,
   type Shape,
+  sameShape,
   showShape,
   sizeOf,
   Tensor,

@@ -8,6 +8,7 @@ export {
   saveTraining,
   type TrainingState,
 } from './checkpoint.js';
+export { avgPool2d, type Conv2dOptions, conv2d, globalAvgPool, maxPool2d } from './conv-layers.js';
 export { type EvaluateOptions, type Evaluation, evaluate, predictions } from './evaluate.js';
 export {
   constant,
@@ -20,10 +21,33 @@ export {
 } from './initializers.js';
 export type { Layer, LayerCall, ParameterSpec } from './layer.js';
 export type { LayerDescription } from './layer-json.js';
-export { type DenseOptions, dense, dropout, flatten, relu, sigmoid, tanh } from './layers.js';
+export {
+  type DenseOptions,
+  dense,
+  dropout,
+  flatten,
+  gelu,
+  leakyRelu,
+  relu,
+  sigmoid,
+  tanh,
+} from './layers.js';
 export { accuracy, confusionMatrix, countCorrect } from './metrics.js';
+export {
+  badNet,
+  cifarCnn,
+  cifarTanhCnn,
+  fashionTanhCnn,
+  lr,
+  mlp,
+  modelNames,
+  namedModel,
+} from './models.js';
+export { nearestName } from './nearest-name.js';
+export { batchNorm, groupNorm, layerNorm } from './norm-layers.js';
 export type { Optimizer, OptimizerDescription, OptimizerState, UpdateOptions } from './optimizer.js';
 export { optimizerFromJSON } from './optimizer-json.js';
+export { projectedResidual, residual } from './residual.js';
 export { readSafetensors, type Safetensors, type StoredTensor, writeSafetensors } from './safetensors.js';
 export {
   constantRate,

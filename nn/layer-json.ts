@@ -1,6 +1,25 @@
-import { GradshapeError } from '../engine/index.js';
+import {
+  GradshapeError,
+  type NormOptions,
+  type Pair,
+  type PoolOptions,
+  type Shape,
+} from '../engine/index.js';
+import { avgPool2d, type Conv2dOptions, conv2d, globalAvgPool, maxPool2d } from './conv-layers.js';
 import type { Layer } from './layer.js';
-import { type DenseOptions, dense, dropout, flatten, relu, sigmoid, tanh } from './layers.js';
+import {
+  type DenseOptions,
+  dense,
+  dropout,
+  flatten,
+  gelu,
+  leakyRelu,
+  relu,
+  sigmoid,
+  tanh,
+} from './layers.js';
+import { batchNorm, groupNorm, layerNorm } from './norm-layers.js';
+import { projectedResidual, residual } from './residual.js';
 
 /** A layer's fields as plain values. */
 export interface LayerDescription {
@@ -17,6 +36,23 @@ const makers: Readonly<Record<string, (fields: LayerDescription) => Layer>> = {
   sigmoid: () => sigmoid(),
   dropout: ({ rate }) => dropout(rate as number),
   flatten: () => flatten(),
+  gelu: () => gelu(),
+  leakyRelu: ({ slope }) => leakyRelu(slope as number),
+  conv2d: ({ inputs, outputs, kernel, ...options }) =>
+    conv2d(inputs as number, outputs as number, kernel as Pair, options as Conv2dOptions),
+  maxPool2d: ({ window, ...options }) => maxPool2d(window as Pair, options as PoolOptions),
+  avgPool2d: ({ window, ...options }) => avgPool2d(window as Pair, options as PoolOptions),
+  globalAvgPool: () => globalAvgPool(),
+  groupNorm: ({ groups, channels, ...options }) =>
+    groupNorm(groups as number, channels as number, options as NormOptions),
+  layerNorm: ({ shape, ...options }) => layerNorm(shape as Shape, options as NormOptions),
+  batchNorm: () => batchNorm(),
+  residual: ({ layers, projection }) => {
+    const inner = (layers as LayerDescription[]).map(layerFromJSON);
+    return projection === undefined
+      ? residual(...inner)
+      : projectedResidual(layerFromJSON(projection as LayerDescription), ...inner);
+  },
 };
 
 /** @throws MODEL_INVALID for an unknown kind, LAYER_INVALID for fields out of range */

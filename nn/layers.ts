@@ -2,13 +2,15 @@ import {
   denseLayer,
   dropout as dropoutOp,
   GradshapeError,
+  gelu as geluOp,
+  leakyRelu as leakyReluOp,
   relu as reluOp,
   reshape,
   type Shape,
   showShape,
   sigmoid as sigmoidOp,
   sizeOf,
-  type Tensor,
+  Tensor,
   tanh as tanhOp,
 } from '../engine/index.js';
 import { checkRange, checkWhole } from './checks.js';
@@ -71,7 +73,7 @@ class Dense implements Layer {
 }
 
 class Activation implements Layer {
-  constructor(readonly kind: 'relu' | 'tanh' | 'sigmoid') {}
+  constructor(readonly kind: keyof typeof activations) {}
 
   parameters(): ParameterSpec[] {
     return [];
@@ -90,7 +92,31 @@ class Activation implements Layer {
   }
 }
 
-const activations = { relu: reluOp, tanh: tanhOp, sigmoid: sigmoidOp };
+const activations = { relu: reluOp, tanh: tanhOp, sigmoid: sigmoidOp, gelu: geluOp };
+
+class LeakyRelu implements Layer {
+  readonly kind = 'leakyRelu';
+
+  constructor(readonly slope: number) {
+    checkRange('LAYER_INVALID', 'leakyRelu: slope', slope, 0);
+  }
+
+  parameters(): ParameterSpec[] {
+    return [];
+  }
+
+  outputShape(input: Shape): Shape {
+    return input;
+  }
+
+  apply({ x }: LayerCall): Tensor {
+    return leakyReluOp(x, this.slope);
+  }
+
+  toString(): string {
+    return `leakyRelu(${this.slope})`;
+  }
+}
 
 class Dropout implements Layer {
   readonly kind = 'dropout';
@@ -170,6 +196,24 @@ export function sigmoid(): Layer;
 export function sigmoid(x: Tensor): Tensor;
 export function sigmoid(x?: Tensor): Layer | Tensor {
   return x === undefined ? new Activation('sigmoid') : sigmoidOp(x);
+}
+
+/** The layer x · Φ(x) (Hendrycks & Gimpel 2016), the exact form, or, given a tensor, the operation. */
+export function gelu(): Layer;
+export function gelu(x: Tensor): Tensor;
+export function gelu(x?: Tensor): Layer | Tensor {
+  return x === undefined ? new Activation('gelu') : geluOp(x);
+}
+
+/**
+ * The layer x where x ≥ 0, else slope · x (Maas et al. 2013), or, given a tensor, the operation.
+ * @param slope @default 0.01
+ * @throws LAYER_INVALID
+ */
+export function leakyRelu(slope?: number): Layer;
+export function leakyRelu(x: Tensor, slope?: number): Tensor;
+export function leakyRelu(first: number | Tensor = 0.01, slope = 0.01): Layer | Tensor {
+  return first instanceof Tensor ? leakyReluOp(first, slope) : new LeakyRelu(first);
 }
 
 /**
