@@ -26,12 +26,15 @@ export function gemm(
   c: number,
   { accumulate = false, bias = 0, relu = false, scaleK = 0 }: GemmOptions = {},
 ): void {
+  const { kernels } = engine;
   if (k === 0) {
-    // A sum over no examples: the kernel starts from its first one.
-    if (!accumulate) engine.kernels.fill(c, 0, m * n);
+    // The kernel wants at least one term: an empty batch, or no features.
+    if (bias !== 0) kernels.copyStrided(c, bias, 1, 1, m, n, 0, 0, 0, 1);
+    else if (!accumulate) kernels.fill(c, 0, m * n);
+    if (relu) kernels.relu(c, c, m * n);
     return;
   }
-  engine.kernels.gemm(
+  kernels.gemm(
     a.transposed ? 1 : 0,
     b.transposed ? 1 : 0,
     m,

@@ -47,7 +47,9 @@ function matmulExamples([a, b]: readonly Tensor[], { transposeA }: Transposes): 
 }
 
 /** The rows of a stack as one tall matrix. */
-const rowsOf = (t: Tensor): Tensor => (t.rank === 2 ? t : reshape(t, [-1, t.shape[t.rank - 1]!]));
+function rowsOf(t: Tensor): Tensor {
+  return t.rank === 2 ? t : reshape(t, [sizeOf(t.shape.slice(0, -1)), t.shape[t.rank - 1]!]);
+}
 
 export const linearOps = {
   matmul: {
