@@ -42,6 +42,8 @@ export interface Batch {
   readonly y: Tensor;
 }
 
+/** Examples whose norms are computed at a time. */
+const normChunk = 256;
 /** Six words a segment: first example, count, address, dtype, scale, offset. */
 const segmentWords = 6;
 
@@ -59,6 +61,7 @@ interface Segment {
  */
 export class Dataset {
   readonly count: number;
+  private norms: BlockTensor | null = null;
 
   constructor(
     readonly engine: Engine,
@@ -124,7 +127,28 @@ export class Dataset {
     const examples: Examples = { indices: at, random: seed === undefined ? null : { seed, step } };
     x.examples = examples;
     y.examples = examples;
+    x.gathered = { squaredNorms: () => this.squaredNorms(), indices: at, intact: true };
     return { x, y };
+  }
+
+  /** ‖x‖² of every example, f64 [count]: what the ghost norms of a first layer need, computed once. */
+  private squaredNorms(): Tensor {
+    this.norms ??= this.computeSquaredNorms();
+    return this.norms;
+  }
+
+  private computeSquaredNorms(): BlockTensor {
+    const { engine, count } = this;
+    const norms = engine.allocateBlock([count], 'f64', 'the norms of the data set');
+    const size = sizeOf(this.shape);
+    for (let from = 0; from < count; from += normChunk) {
+      const n = Math.min(normChunk, count - from);
+      engine.scope(() => {
+        const { x } = this.batch(Int32Array.from({ length: n }, (_, i) => from + i));
+        engine.kernels.rowSquaredNorms(norms.address + from * 8, x.address, n, size, 0);
+      });
+    }
+    return norms;
   }
 
   /** Frees the set's memory; a base that it shares with another set stays. */
@@ -132,6 +156,7 @@ export class Dataset {
     for (const segment of this.segments) if (segment.owned) segment.block.free();
     this.labels.free();
     this.table.free();
+    this.norms?.free();
   }
 
   [Symbol.dispose](): void {

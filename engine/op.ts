@@ -84,6 +84,7 @@ export function run<A>(op: Op<A>, inputs: readonly Tensor[], attributes: A): Ten
     ? new Tensor(engine, shape, first.dtype, first.address, first.owner)
     : engine.allocate(shape, 'f32', op.name);
   output.examples = examplesAfter(op, engine, inputs, attributes, shape);
+  if (op.alias && output.examples !== null) output.gathered = first.gathered;
   const saved = op.forward({ engine, kernels: engine.kernels, inputs, attributes, output }) ?? [];
   engine.recorder.record(op as Op<unknown>, inputs, attributes, output, saved);
   return output;

@@ -297,8 +297,11 @@ class RuledGradients implements PerExampleGradients {
 }
 
 /** Indices within the batch of the examples whose gradient norm is not finite. */
-export function nonFiniteExamples(norms: Norms): number[] {
-  return [...norms.squared.view()].flatMap((squared, i) => (Number.isFinite(squared) ? [] : [i]));
+function nonFiniteExamples(norms: Norms): number[] {
+  const found: number[] = [];
+  const squared = norms.squared.view();
+  for (let i = 0; i < squared.length; i++) if (!Number.isFinite(squared[i])) found.push(i);
+  return found;
 }
 
 export function checkFlat(caller: string, tensor: Tensor, params: Parameters): void {

@@ -38,6 +38,16 @@ export interface Examples {
   readonly random: { readonly seed: number; readonly step: number } | null;
 }
 
+/** Rows that were copied from a data set, whose norms are known once for all. */
+export interface Gathered {
+  /** f64: the squared norm of every example of the set. */
+  readonly squaredNorms: () => Tensor;
+  /** i32: which examples the rows are. */
+  readonly indices: Tensor;
+  /** Until somebody takes a view, through which the rows could change. */
+  intact: boolean;
+}
+
 /**
  * A shape, a dtype and an address in the engine's memory. Its numbers are read through views made on demand, since
  * views detach whenever the memory grows. It is good as long as its block is not freed and its scope has not ended.
@@ -46,6 +56,8 @@ export class Tensor {
   readonly size: number;
   /** Set when axis 0 is the examples of a batch. */
   examples: Examples | null = null;
+  /** Set when the rows are a data set's as they are. */
+  gathered: Gathered | null = null;
   /** The number of the recording in which this tensor depends on a watched one; 0 for none. */
   recording = 0;
 
@@ -86,12 +98,17 @@ export class Tensor {
 
   /** A live view of the numbers: only good until the next operation, since growing memory detaches it. */
   view(): HostArray {
-    return new hostArrays[this.dtype](this.engine.memory.wasm.buffer, this.address, this.size);
+    if (this.gathered !== null) this.gathered.intact = false;
+    return this.window();
   }
 
   /** A copy of the numbers, row by row. */
   values(): HostArray {
-    return this.view().slice();
+    return this.window().slice();
+  }
+
+  private window(): HostArray {
+    return new hostArrays[this.dtype](this.engine.memory.wasm.buffer, this.address, this.size);
   }
 
   /** The only number of a tensor of one element. */
@@ -102,7 +119,7 @@ export class Tensor {
         `item(): the tensor has shape ${showShape(this.shape)}; expected one element. Use values() for more.`,
       );
     }
-    return this.view()[0]!;
+    return this.window()[0]!;
   }
 
   toString(): string {

@@ -63,6 +63,18 @@ export function ghostNorms(
   }
 }
 
+/**
+ * The same for t = 1 where ‖a_i‖² is known: known f64 holds it for each example of the data set, indices i32[batch] tells
+ * which ones these are.
+ */
+export function ghostNormsKnown(out: usize, known: usize, indices: usize, b: usize, batch: i32, dOut: i32): void {
+  for (let i: usize = 0; i < <usize>batch; i++) {
+    const example = <usize>load<i32>(indices + (i << 2));
+    const normA = load<f64>(known + (example << 3));
+    store<f64>(out + (i << 3), normA * squaredNormF64(b + ((i * <usize>dOut) << 2), dOut));
+  }
+}
+
 /** out f64[n] += a f64[n] */
 export function sumF64(out: usize, a: usize, n: i32): void {
   for (let i: usize = 0; i < <usize>n << 3; i += 8) {

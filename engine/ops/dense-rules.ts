@@ -66,6 +66,18 @@ export function denseWeightRule<A>(sides: Sides<A>): PerExampleRule<A> {
       },
       squaredNorms(use, out) {
         const { a, b, positions, inner, outer } = factors(use);
+        if (positions === 1 && a.gathered?.intact) {
+          const { squaredNorms, indices } = a.gathered;
+          use.kernels.ghostNormsKnown(
+            out,
+            squaredNorms().address,
+            indices.address,
+            b.address,
+            use.batch,
+            outer,
+          );
+          return;
+        }
         use.kernels.ghostNorms(out, a.address, b.address, use.batch, positions, inner, outer, 0);
       },
       dots(use, direction, out) {

@@ -62,6 +62,7 @@ export function lineFigure(figure: LineFigure): Figure {
       grid: false,
       tickCount: 8,
       labelOverlap: true,
+      labelLimit: 220,
       ...(figure.x.format && { format: figure.x.format }),
     },
   };
@@ -85,7 +86,7 @@ export function lineFigure(figure: LineFigure): Figure {
     field: 'series',
     type: 'nominal' as const,
     scale: { domain: names, range: names.map((_, i) => SERIES_COLORS[i % SERIES_COLORS.length]!) },
-    legend: { title: null, symbolOpacity: 1, symbolSize: 70 },
+    legend: { title: null, symbolOpacity: 1, symbolSize: 70, labelLimit: 280 },
   };
   // Marks differ by shape too: in print, and for those who see colours otherwise.
   const shape = {

@@ -226,7 +226,7 @@ function protocolFigure(results: Results): Figure {
   });
   const equalRates = results.rates.filter((rate) => results.trials(clip4, heaviest, rate).length > 0);
   const series = equalRates.map((rate) => ({
-    name: `both at learning rate ${rate}${rate === paperRate ? ' (the paper’s)' : ''}`,
+    name: `both at rate ${rate}${rate === paperRate ? ' (the paper’s)' : ''}`,
     points: protocolNames.map((protocol) =>
       point(
         protocol,
@@ -245,10 +245,10 @@ function protocolFigure(results: Results): Figure {
     title: `What clipping (C = 4) adds at ${percent(heaviest)}, by who chooses the epoch`,
     x: { label: 'the epoch that counts', scale: 'category' },
     y: { label: 'accuracy with clipping − without', format: '+.3f' },
-    series: [...series, { name: 'each at its validated learning rate', points: [point(validated, tuned)] }],
+    series: [...series, { name: 'each at its validated rate', points: [point(validated, tuned)] }],
     intervals: 'bar',
     caption:
-      'Above 0 clipping helps. Differences are paired: both arms of a seed share initial weights, order and poisons.',
+      'By learning rate. Above 0 clipping helps. Differences are paired: both arms of a seed share initial weights, order and poisons.',
   });
 }
 
