@@ -1,3 +1,4 @@
+import { checkFlat } from './checks.js';
 import { GradshapeError } from './errors.js';
 import type { PerExampleRule, Use } from './op.js';
 import type { ParameterEntry, Parameters } from './parameters.js';
@@ -12,7 +13,7 @@ export type BatchLoss<B> = (params: Parameters, batch: B) => Tensor;
 
 /** A parameter's place in an op, with the rule that splits its gradient. */
 export interface RuledUse {
-  readonly use: Use;
+  use: Use;
   readonly rule: PerExampleRule<unknown>;
 }
 
@@ -24,15 +25,22 @@ export interface Trace {
   readonly unruled: ReadonlyMap<ParameterEntry, { readonly op: string; readonly gradient: Tensor | null }>;
 }
 
+export interface TraceOptions {
+  /** Refuses ops that mix examples, and losses that are not one number an example. */
+  readonly examplesApart: boolean;
+  /** Leaves out gradients that no rule can split. */
+  readonly ruledOnly: boolean;
+}
+
 /**
  * Runs the loss and its backward pass, stopping where trainable parameters meet the batch: their gradients are left to
- * the rules. `examplesApart` refuses ops that mix examples, and leaves out what has no rule.
+ * the rules.
  */
 export function trace<B extends BatchTensors>(
   loss: BatchLoss<B>,
   params: Parameters,
   batch: B,
-  examplesApart: boolean,
+  options: TraceOptions,
 ): Trace {
   const { recorder } = params.engine;
   if (recorder.active) {
@@ -43,7 +51,7 @@ export function trace<B extends BatchTensors>(
   }
   const entries = new Map(params.trainableEntries.map((entry) => [params.get(entry.name), entry] as const));
   const forward = (): Tensor => {
-    recorder.examplesApart = examplesApart;
+    recorder.examplesApart = options.examplesApart;
     try {
       return loss(params, batch);
     } finally {
@@ -51,7 +59,7 @@ export function trace<B extends BatchTensors>(
     }
   };
   return recorder.run(entries.keys(), forward, (losses, tape) =>
-    traceBackward(losses, tape, entries, examplesApart),
+    traceBackward(losses, tape, entries, options),
   );
 }
 
@@ -59,7 +67,7 @@ function traceBackward(
   losses: Tensor,
   tape: readonly TapeRecord[],
   entries: ReadonlyMap<Tensor, ParameterEntry>,
-  examplesApart: boolean,
+  { examplesApart, ruledOnly }: TraceOptions,
 ): Trace {
   if (!(losses instanceof Tensor) || losses.dtype !== 'f32') {
     throw new GradshapeError(
@@ -82,7 +90,7 @@ function traceBackward(
     const rule = examples === null ? undefined : record.op.perExample?.[argument];
     if (rule === undefined) {
       withoutRule.set(entry, record.op.name);
-      return examplesApart;
+      return ruledOnly;
     }
     const use = {
       ...record,
@@ -123,9 +131,20 @@ export function sumGradient<B extends BatchTensors>(
   into?: Tensor,
   accumulate = into !== undefined,
 ): { losses: Tensor; gradient: Tensor } {
-  const { engine } = params;
-  const { losses, uses, unruled } = trace(loss, params, batch, false);
-  const gradient = into ?? engine.allocate([params.size], 'f32', 'the gradient');
+  if (into !== undefined) checkFlat('sumGradient', into, params);
+  const traced = trace(loss, params, batch, { examplesApart: false, ruledOnly: false });
+  const gradient = into ?? params.engine.allocate([params.size], 'f32', 'the gradient');
+  writeGradient(traced, params, gradient, accumulate);
+  return { losses: traced.losses, gradient };
+}
+
+/** The gradient of the sum of a trace's losses, which must not be `ruledOnly`. */
+export function writeGradient(
+  { uses, unruled }: Trace,
+  params: Parameters,
+  gradient: Tensor,
+  accumulate: boolean,
+): void {
   for (const entry of params.entries) {
     const out = gradient.address + entry.offset * 4;
     let written = accumulate;
@@ -133,9 +152,8 @@ export function sumGradient<B extends BatchTensors>(
       rule.weightedSum(use, 0, out, written);
       written = true;
     }
-    if (!written) engine.kernels.fill(out, 0, entry.size);
+    if (!written) params.engine.kernels.fill(out, 0, entry.size);
     const rest = unruled.get(entry)?.gradient;
-    if (rest) engine.kernels.addScaled(out, rest.address, 1, entry.size);
+    if (rest) params.engine.kernels.addScaled(out, rest.address, 1, entry.size);
   }
-  return { losses, gradient };
 }

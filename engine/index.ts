@@ -1,4 +1,5 @@
 export { type BatchLoss, type BatchTensors, sumGradient } from './batch-gradient.js';
+export type { Weights } from './checks.js';
 export { type Batch, type BatchOptions, type ComposedSet, Dataset, type LabelledSet } from './dataset.js';
 export { defineOp, type OpDefinition } from './define-op.js';
 export { createEngine, createEngineSync, Engine, type EngineOptions } from './engine.js';
@@ -15,7 +16,6 @@ export {
   type PerExampleOptions,
   perExample,
   type Strategy,
-  type Weights,
 } from './per-example.js';
 export {
   checkSeed,

@@ -1,7 +1,8 @@
-import { type BatchLoss, type BatchTensors, sumGradient } from './batch-gradient.js';
+import { type BatchLoss, type BatchTensors, trace, writeGradient } from './batch-gradient.js';
+import { checkFlat, checkSums, type Weights, weightsTensor } from './checks.js';
 import { GradshapeError } from './errors.js';
 import type { Parameters } from './parameters.js';
-import { checkFlat, Norms, type PerExampleGradients, type Weights, weightsTensor } from './per-example.js';
+import { Norms, type PerExampleGradients } from './per-example.js';
 import { bytesPerElement, type Examples, type Shape, sizeOf, Tensor } from './tensor.js';
 
 /**
@@ -53,17 +54,11 @@ export class LoopGradients<B extends BatchTensors> implements PerExampleGradient
   }
 
   private gradientOf(one: B): { losses: Tensor; gradient: Tensor } {
-    const loss: BatchLoss<B> = (params, batch) => {
-      const losses = this.loss(params, batch);
-      if (!(losses instanceof Tensor) || losses.rank !== 1 || losses.size !== 1) {
-        throw new GradshapeError(
-          'LOSS_SHAPE',
-          `perExample: the loss of one example is ${String(losses)}; expected one number per example, [batch].`,
-        );
-      }
-      return losses;
-    };
-    return sumGradient(loss, this.params, one);
+    const { params } = this;
+    const traced = trace(this.loss, params, one, { examplesApart: true, ruledOnly: false });
+    const gradient = params.engine.allocate([params.size], 'f32', 'the gradient');
+    writeGradient(traced, params, gradient, false);
+    return { losses: traced.losses, gradient };
   }
 
   norms(parameter?: string): Norms {
@@ -89,9 +84,9 @@ export class LoopGradients<B extends BatchTensors> implements PerExampleGradient
 
   weightedSums(weights: readonly Weights[], into?: readonly Tensor[]): Tensor[] {
     const { engine, size } = this.params;
+    checkSums(weights, into, this.params);
     const rows = weights.map((row) => weightsTensor(engine, row, this.batch));
     const sums = into ?? rows.map(() => engine.full([size], 0));
-    for (const sum of sums) checkFlat('weightedSums', sum, this.params);
     this.forEach((i, gradient) => {
       rows.forEach((row, g) => {
         // Weight 0 leaves the example out, even where its gradient is not finite.

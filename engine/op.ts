@@ -157,11 +157,9 @@ export function alignedExamples(
 ): Examples | null {
   let examples: Examples | null = null;
   for (const input of inputs) {
-    const hasAxis0 = input.rank === output.length;
-    if (input.examples !== null) {
-      if (!hasAxis0) return null;
-      examples = input.examples;
-    }
+    if (input.examples === null) continue;
+    if (input.rank !== output.length || input.shape[0] !== output[0]) return null;
+    examples = input.examples;
   }
   if (examples === null) return null;
   const foreignRows = inputs.some(

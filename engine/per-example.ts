@@ -1,9 +1,10 @@
 import { type BatchLoss, type BatchTensors, type RuledUse, trace } from './batch-gradient.js';
+import { checkFlat, checkSums, type Weights, weightsTensor } from './checks.js';
 import type { Engine } from './engine.js';
 import { GradshapeError } from './errors.js';
 import { LoopGradients } from './loop-gradients.js';
 import type { ParameterEntry, Parameters } from './parameters.js';
-import { showShape, Tensor } from './tensor.js';
+import { bytesPerElement, type Tensor } from './tensor.js';
 
 /**
  * How per-example gradients are made: one example at a time (`loop`), all of them in memory (`materialize`), or never
@@ -15,9 +16,6 @@ export interface PerExampleOptions {
   /** @default 'ghost' */
   readonly strategy?: Strategy;
 }
-
-/** Weights of a sum over the batch: one number an example. */
-export type Weights = Tensor | ArrayLike<number>;
 
 /** The examples' squared gradient norms, in f64. */
 export class Norms {
@@ -88,7 +86,7 @@ export function perExample<B extends BatchTensors>(
     );
   }
   if (strategy === 'loop') return new LoopGradients(loss, params, batch, null);
-  const { losses, uses, unruled } = trace(loss, params, batch, true);
+  const { losses, uses, unruled } = trace(loss, params, batch, { examplesApart: true, ruledOnly: true });
   const [first] = unruled;
   if (first !== undefined) {
     const [entry, { op }] = first;
@@ -243,10 +241,10 @@ class RuledGradients implements PerExampleGradients {
   }
 
   weightedSums(weights: readonly Weights[], into?: readonly Tensor[]): Tensor[] {
+    checkSums(weights, into, this.params);
     return weights.map((row, i) => {
       const at = weightsTensor(this.engine, row, this.batch);
       const out = into?.[i] ?? this.engine.allocate([this.params.size], 'f32', 'weightedSums');
-      checkFlat('weightedSums', out, this.params);
       this.weightedSum(at.address, out, into !== undefined);
       return out;
     });
@@ -288,10 +286,22 @@ class RuledGradients implements PerExampleGradients {
     for (const held of this.held) {
       if (held.kind === 'rows') clear(held.address, held.entry.size * 4);
     }
-    for (const { use } of [...this.uses.values()].flat()) {
-      for (const tensor of [...use.inputs, use.dOutput]) {
-        if (tensor.examples !== null) clear(tensor.address, (tensor.size / this.batch) * 4);
-      }
+    // Factors of the rules are copied first: they may be the caller's own batch.
+    const cleared = (tensor: Tensor): Tensor => {
+      const bytes = tensor.size * bytesPerElement(tensor.dtype);
+      const copy = this.engine.allocate(tensor.shape, tensor.dtype, 'discardNonFinite');
+      new Uint8Array(memory.wasm.buffer).copyWithin(copy.address, tensor.address, tensor.address + bytes);
+      copy.examples = tensor.examples;
+      clear(copy.address, bytes / this.batch);
+      return copy;
+    };
+    for (const ruled of [...this.uses.values()].flat()) {
+      const { inputs, dOutput } = ruled.use;
+      ruled.use = {
+        ...ruled.use,
+        inputs: inputs.map((input) => (input.examples === null ? input : cleared(input))),
+        dOutput: cleared(dOutput),
+      };
     }
   }
 }
@@ -302,24 +312,4 @@ function nonFiniteExamples(norms: Norms): number[] {
   const squared = norms.squared.view();
   for (let i = 0; i < squared.length; i++) if (!Number.isFinite(squared[i])) found.push(i);
   return found;
-}
-
-export function checkFlat(caller: string, tensor: Tensor, params: Parameters): void {
-  if (tensor.dtype === 'f32' && tensor.size === params.size) return;
-  throw new GradshapeError(
-    'SHAPE_MISMATCH',
-    `${caller}: ${tensor.toString()}; expected f32 [${params.size}], laid out like the parameters.`,
-  );
-}
-
-/** One row of weights as a tensor. */
-export function weightsTensor(engine: Engine, weights: Weights, batch: number): Tensor {
-  const tensor = weights instanceof Tensor ? weights : engine.tensor(weights);
-  if (tensor.dtype !== 'f32' || tensor.size !== batch) {
-    throw new GradshapeError(
-      'SHAPE_MISMATCH',
-      `weightedSums: a row of weights is ${tensor.dtype} ${showShape(tensor.shape)}; expected f32 [${batch}], one number an example.`,
-    );
-  }
-  return tensor;
 }

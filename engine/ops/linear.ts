@@ -40,10 +40,11 @@ function matmulShape([a, b]: readonly Tensor[], { transposeA, transposeB }: Tran
   return [...stacks, m, n];
 }
 
-/** Axis 0 stays the examples unless the product sums over it. */
+/** Axis 0 stays the examples unless the product sums over it, or only one side of a stack is theirs. */
 function matmulExamples([a, b]: readonly Tensor[], { transposeA }: Transposes): Examples | null {
-  if (a!.rank === 2 && (transposeA || b!.examples !== null)) return null;
-  return a!.examples !== null || b!.examples === null ? a!.examples : null;
+  if (b!.rank > 2) return b!.examples === null ? null : a!.examples;
+  const sumsOver = b!.examples !== null || (a!.rank === 2 && transposeA);
+  return sumsOver ? null : a!.examples;
 }
 
 /** The rows of a stack as one tall matrix. */

@@ -24,7 +24,8 @@ export const shapeOps = {
     name: 'broadcastTo',
     summary: 'repeats axes of 1 (and missing leading axes) to a larger shape',
     shape: (_inputs, { shape }) => shape,
-    examples: ([input], { shape }) => (input!.rank === shape.length ? input!.examples : null),
+    examples: ([input], { shape }) =>
+      input!.rank === shape.length && input!.shape[0] === shape[0] ? input!.examples : null,
     forward({ kernels, inputs, output }) {
       const input = inputs[0]!;
       const { dims, strides } = walk('broadcastTo', output.shape, [
