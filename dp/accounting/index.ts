@@ -37,4 +37,4 @@ export {
   groupCertificate,
 } from './group.js';
 export { AUTHORS_ORDERS, type RdpConversion } from './rdp.js';
-export { formatStatement, type NoiseSource, type PrivacyStatement, privacyStatement } from './statement.js';
+export { formatStatement, type NoiseOrigin, type PrivacyStatement, privacyStatement } from './statement.js';

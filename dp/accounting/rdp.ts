@@ -98,11 +98,15 @@ export function rdpEpsilon(
   orders?: readonly number[],
 ): RdpOptimum {
   const logDelta = Math.log(delta);
+  // Where even the KL divergence (bounded by the RDP of a low order) is below what δ allows, ε is 0.
+  const low = orders ? Math.min(...orders) - 1 : 1e-3;
+  if (conversion === 'improved' && logDeltaFromDivergence(moments.at(low) / low) < logDelta) {
+    return { value: 0, order: 1 + low, atEdge: false };
+  }
   const objective = (t: number): number => {
     const moment = moments.at(t);
     if (moment === Infinity) return Infinity;
     if (conversion === 'classic') return (moment - logDelta) / t;
-    if (logDeltaFromDivergence(moment / t) < logDelta) return 0;
     return (moment - logDelta - Math.log1p(t)) / t + Math.log(t / (1 + t));
   };
   const best = orders ? pickOrder(orders, objective) : optimise(moments, objective, moments.guess(-logDelta));

@@ -4,7 +4,7 @@ import { isNominal, type NeighbouringRelation, type PrivacyPhase } from './event
 import { checkDelta } from './validate.js';
 
 /** Where the noise and the private sampling came from. A seeded run is never called private. */
-export type NoiseSource = 'secure' | 'seeded';
+export type NoiseOrigin = 'secure' | 'seeded';
 
 export interface PrivacyStatement {
   /** Whether a finite, rigorous guarantee against an outsider stands: noise in every step, secure source, not nominal. */
@@ -13,7 +13,7 @@ export interface PrivacyStatement {
   delta: number;
   kind: PrivacyGuarantee['kind'];
   relation: NeighbouringRelation;
-  noiseSource: NoiseSource;
+  noiseOrigin: NoiseOrigin;
   phases: PrivacyPhase[];
   guarantees: PrivacyGuarantee[];
   /** What is protected, how the batches were drawn, how it was counted, where the noise came from. */
@@ -83,12 +83,12 @@ const NOT_COVERED = [
 /**
  * The statement for what an accountant saw. ε is the tightest bound among RDP and PLD (and what the given accountant says, if
  * that is another); all are listed. Wording ours; the idea is TF-Privacy's.
- * @param options delta in (0, 1); noiseSource, default 'secure'
+ * @param options delta in (0, 1); noiseOrigin, default 'secure'
  * @throws GradshapeError DELTA_OUT_OF_RANGE
  */
 export function privacyStatement(
   accountant: Accountant,
-  { delta, noiseSource = 'secure' }: { delta: number; noiseSource?: NoiseSource },
+  { delta, noiseOrigin = 'secure' }: { delta: number; noiseOrigin?: NoiseOrigin },
 ): PrivacyStatement {
   checkDelta(delta);
   const phases = accountant.phases.map((phase) => ({ ...phase }));
@@ -96,11 +96,11 @@ export function privacyStatement(
     (name === accountant.name ? accountant : createAccountant(name, phases)).epsilon(delta),
   );
   const best = guarantees.slice(0, 2).reduce((a, b) => (b.epsilon < a.epsilon ? b : a));
-  const isPrivate = best.epsilon < Infinity && best.kind === 'bound' && noiseSource === 'secure';
+  const isPrivate = best.epsilon < Infinity && best.kind === 'bound' && noiseOrigin === 'secure';
   const headline =
     best.epsilon === Infinity
       ? 'Not private: a step without noise was released, so ε = ∞.'
-      : noiseSource === 'seeded'
+      : noiseOrigin === 'seeded'
         ? `Not private: the noise was drawn from a seed, for an experiment. With secure noise it would be ε = ${number(best.epsilon)} at δ = ${number(delta)}.`
         : isNominal(phases)
           ? `No guarantee: nominally ε = ${number(best.epsilon)} at δ = ${number(delta)}, as if batches had been Poisson-sampled, which they were not.`
@@ -111,7 +111,7 @@ export function privacyStatement(
     delta,
     kind: best.kind,
     relation: best.relation,
-    noiseSource,
+    noiseOrigin,
     phases,
     guarantees,
     says: [
@@ -122,7 +122,7 @@ export function privacyStatement(
       ),
       ...guarantees.map(describeGuarantee),
       ...new Set(guarantees.slice(0, 2).flatMap(({ warnings }) => warnings)),
-      noiseSource === 'secure'
+      noiseOrigin === 'secure'
         ? "Noise and sampling come from the platform's cryptographic random numbers and are never stored."
         : 'Noise and sampling come from a seed: whoever knows it can undo them.',
     ],
