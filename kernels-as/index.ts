@@ -11,5 +11,6 @@ export * from './gather';
 export * from './conv';
 export * from './conv-filter';
 export * from './conv-norms';
+export * from './winograd';
 export * from './pool';
 export * from './norm';

@@ -51,7 +51,11 @@ function useOf(c: Convolution, seed: number) {
       kernels: engine.kernels,
       inputs: [engine.tensor(x, c.x), filter, engine.full([shape[3]], 0)],
     },
-    ...{ attributes: { ...optionsOf(c), activation: 'none' } as Attributes, output, saved: [] },
+    ...{
+      attributes: { ...optionsOf(c), algorithm: 'auto', activation: 'none' } as Attributes,
+      output,
+      saved: [],
+    },
     ...{ dOutput: engine.tensor(dOut, shape), argument: 1, batch: c.x[0] },
   };
   return { use, x, dOut, rows: filterGradients(c, x, dOut) };

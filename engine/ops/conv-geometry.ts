@@ -1,6 +1,4 @@
-import type { Engine } from '../engine.js';
 import { GradshapeError } from '../errors.js';
-import type { Block } from '../memory.js';
 import { type Shape, showShape } from '../tensor.js';
 import { type Padding, placeWindows } from './window.js';
 
@@ -11,6 +9,12 @@ export interface Sliding {
   readonly dilation: readonly [number, number];
   /** Channels are split in so many groups, which don't see each other; as many as channels: depthwise. */
   readonly groups: number;
+}
+
+/** The attributes of the convolutions' rows. */
+export interface ConvAttributes extends Sliding {
+  /** 'direct' sums every product as it is; 'auto' may choose Winograd's algorithm for 3×3 filters. */
+  readonly algorithm: 'auto' | 'direct';
 }
 
 /** [batch, height, width, channels] of the output. */
@@ -40,48 +44,4 @@ export function convolvedShape(op: string, x: Shape, filter: Shape, sliding: Sli
     );
   }
   return [x[0]!, ...outputs, out];
-}
-
-/** The geometry as the kernels read it, and scratch memory for them. */
-export interface Prepared {
-  readonly geometry: number;
-  readonly scratch: number;
-}
-
-/** One growing block an engine: convolutions run one after the other. */
-const workspaces = new WeakMap<Engine, Block>();
-
-/** Bytes of a geometry with the kernels' own room behind it, without the part that grows with the strides. */
-const geometryBytes = 384;
-const bytesPerStride = 24;
-
-function workspace(engine: Engine, bytes: number): number {
-  let block = workspaces.get(engine);
-  if (block === undefined || block.bytes < bytes) {
-    block?.free();
-    workspaces.delete(engine);
-    block = engine.memory.block(bytes, 'conv2d');
-    workspaces.set(engine, block);
-  }
-  return block.address;
-}
-
-/** Writes the geometry to where the kernels read it; good until the next call. */
-export function prepare(engine: Engine, op: string, x: Shape, filter: Shape, sliding: Sliding): Prepared {
-  const [batch, outHeight, outWidth, out] = convolvedShape(op, x, filter, sliding);
-  const [height, width] = filter as [number, number];
-  const { before } = placeWindows(op, x, { ...sliding, window: [height, width] }, sliding.dilation);
-  const { stride, dilation, groups } = sliding;
-  const numbers = [
-    ...[batch!, x[1]!, x[2]!, x[3]!],
-    ...[outHeight!, outWidth!, out!],
-    ...[height, width, ...stride, ...dilation, ...before, groups],
-  ];
-  const head = geometryBytes + bytesPerStride * (stride[0] + stride[1]);
-  const at = workspace(engine, head);
-  new Int32Array(engine.memory.wasm.buffer, at, numbers.length).set(numbers);
-  const bytes = head + engine.kernels.conv2dScratchBytes(at);
-  const geometry = workspace(engine, bytes);
-  new Int32Array(engine.memory.wasm.buffer, geometry, numbers.length).set(numbers);
-  return { geometry, scratch: geometry + Math.ceil(head / 64) * 64 };
 }
