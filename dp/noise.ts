@@ -62,6 +62,7 @@ export function addNoise(
 ): Tensor {
   checkNoise('addNoise: std', std);
   if (std === 0) return vector;
+  vector.changed();
   const { engine } = vector;
   const key = noise.key(engine);
   const stepHigh = Math.floor(step / 4294967296);

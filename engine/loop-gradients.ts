@@ -138,6 +138,7 @@ export function sliceBatch<B extends BatchTensors>(batch: B, from: number, to: n
   const slices = new Map<Examples, Examples>();
   const slice = (tensor: Tensor): Tensor => {
     const shape: Shape = [to - from, ...tensor.shape.slice(1)];
+    tensor.changed(); // through the slice
     const rowBytes = sizeOf(tensor.shape.slice(1)) * bytesPerElement(tensor.dtype);
     return new Tensor(tensor.engine, shape, tensor.dtype, tensor.address + from * rowBytes, tensor.owner);
   };

@@ -44,7 +44,7 @@ export interface Gathered {
   readonly squaredNorms: () => Tensor;
   /** i32: which examples the rows are. */
   readonly indices: Tensor;
-  /** Until somebody takes a view, through which the rows could change. */
+  /** Until somebody takes a view or a slice, through which the rows could change, or changes them in place. */
   intact: boolean;
 }
 
@@ -98,8 +98,13 @@ export class Tensor {
 
   /** A live view of the numbers: only good until the next operation, since growing memory detaches it. */
   view(): HostArray {
-    if (this.gathered !== null) this.gathered.intact = false;
+    this.changed();
     return this.window();
+  }
+
+  /** Says that the numbers may change in place: what was known of them no longer holds. */
+  changed(): void {
+    if (this.gathered !== null) this.gathered.intact = false;
   }
 
   /** A copy of the numbers, row by row. */

@@ -751,6 +751,27 @@ test('weightedSums: rows of weights in any form, and into tensors that fit', () 
   params.free();
 });
 
+test('a batch that was changed in place, itself or through an alias or a slice, has the norms of what it is now', () => {
+  const { params, data } = small();
+  const loss: Loss = (p, { x, y }) => crossEntropy(matmul(x, p.get('w')), y);
+  const changes: ((x: Tensor) => void)[] = [
+    (x) => void x.view().fill(2),
+    (x) => void reshape(x, [3, 3]).view().fill(2),
+    (x) => void sliceBatch({ x }, 1, 2).x.view().fill(2),
+  ];
+  for (const change of changes) {
+    engine.scope(() => {
+      const batch = data.batch([0, 1, 2]);
+      perExample(loss, params, batch).norms();
+      change(batch.x);
+      const [loop, , ghost] = strategies.map((strategy) => perExample(loss, params, batch, { strategy }));
+      close([...ghost!.norms().values()], [...loop!.norms().values()], 1e-6, 'norms');
+    });
+  }
+  data.free();
+  params.free();
+});
+
 test('a gradient inside the loss: an input-gradient penalty falls back, and is right', () => {
   const { params, data } = small();
   const loss: Loss = (p, b) => {
