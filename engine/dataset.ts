@@ -179,7 +179,9 @@ export function createDataset(engine: Engine, set: LabelledSet | ComposedSet): D
   for (const part of parts) checkSet(part, shape);
   const baseLabels = base instanceof Dataset ? [base.y] : [];
   const ownLabels = [...baseLabels, ...parts.map((part) => part.y)].flatMap((y) => Array.from(y));
-  const labels = checkedLabels(composed.y ?? ownLabels, ownLabels.length);
+  checkLabels(ownLabels, ownLabels.length);
+  const labels = composed.y ?? ownLabels;
+  checkLabels(labels, ownLabels.length);
   const segments = base instanceof Dataset ? [...base.shared] : [];
   const tables: BlockTensor[] = [];
   try {
@@ -226,7 +228,7 @@ function checkSet(set: LabelledSet, shape: Shape): void {
   }
 }
 
-function checkedLabels(labels: ArrayLike<number>, count: number): ArrayLike<number> {
+function checkLabels(labels: ArrayLike<number>, count: number): void {
   if (labels.length !== count) {
     throw new GradshapeError(
       'SHAPE_MISMATCH',
@@ -242,7 +244,6 @@ function checkedLabels(labels: ArrayLike<number>, count: number): ArrayLike<numb
       );
     }
   }
-  return labels;
 }
 
 function upload(engine: Engine, set: LabelledSet): Segment {
