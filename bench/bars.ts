@@ -22,6 +22,15 @@ const shareOfPeak = (name: string, bar: number): BarRule => [
   '≥',
   bar,
 ];
+/** Share of the peak that was sampled in turn with the convolutions. */
+const shareOfConvPeak = (name: string, bar: number): BarRule => [
+  `${name} / peak`,
+  [name, 'conv/peak'],
+  (of) => (100 * of(name)) / of('conv/peak'),
+  '%',
+  '≥',
+  bar,
+];
 const overVanilla = (w: string): BarRule => [
   `step/${w}: ghost / vanilla`,
   [`step/${w}/ghost`, `step/${w}/vanilla`],
@@ -46,6 +55,10 @@ const rules: readonly BarRule[] = [
   shareOfPeak('gemm/nn/100x256x784', 80),
   shareOfPeak('gemm/nt/100x784x256', 80),
   shareOfPeak('gemm/tn/784x256x100', 80),
+  ...['forward', 'input', 'filter'].flatMap((pass) => [
+    shareOfConvPeak(`conv/${pass}/100x32x32x32x32`, 75),
+    shareOfConvPeak(`conv-direct/${pass}/100x32x32x32x32`, 75),
+  ]),
   atMost('noise/seeded', 'ns', 2.5),
   atMost('noise/secure', 'ns', 6),
   overVanilla('W1'),

@@ -9,12 +9,13 @@ import { terminalTable } from '../experiments/report/table.js';
 import { barsOf } from './bars.js';
 import { cnnSuite } from './cnn.js';
 import { coldStartSuite } from './cold-start.js';
+import { convSuite } from './conv.js';
 import { gemmSuite } from './gemm.js';
 import type { Figure, Setting } from './measure.js';
 import { noiseSuite } from './noise.js';
 import { stepSuite } from './steps.js';
 
-const suites = [gemmSuite, noiseSuite, stepSuite, cnnSuite, coldStartSuite];
+const suites = [gemmSuite, convSuite, noiseSuite, stepSuite, cnnSuite, coldStartSuite];
 
 interface Options {
   readonly only?: string;
