@@ -100,9 +100,13 @@ function key({ clipNorm, noiseStd }: Arm, ratio: number, rate: number): string {
 
 /** Figure 4 (a, b): figures, the paper's numbers beside ours, and what the choice of the epoch does to them. */
 export function labelFlipReport(trials: readonly Trial[]): Report {
-  const results = new Results(trials);
+  const { finished, left } = finishedSeeds(trials);
+  const results = new Results(finished);
   return {
-    summary: summary(results),
+    summary: [
+      ...(left > 0 ? [`${left} seeds are not finished, and left out here.`] : []),
+      ...summary(results),
+    ],
     figures: [clipFigure(results), noiseFigure(results), protocolFigure(results), ...curveFigures(results)],
     comparisons: comparisons(results),
     tables: [accuracyTable(results), protocolTable(results), rateTable(results)].filter(
@@ -110,6 +114,14 @@ export function labelFlipReport(trials: readonly Trial[]): Report {
     ),
     csvRows: trials.map(csvRow),
   };
+}
+
+/** The seeds that have all their trials: differences are paired by seed. */
+function finishedSeeds(trials: readonly Trial[]): { finished: Trial[]; left: number } {
+  const seeds = [...groupBy(trials, ({ spec }) => spec.seed.init).values()];
+  const most = Math.max(...seeds.map((group) => group.length));
+  const whole = seeds.filter((group) => group.length === most);
+  return { finished: whole.flat(), left: seeds.length - whole.length };
 }
 
 function summary(results: Results): string[] {
