@@ -34,10 +34,10 @@ export function makeFolder(folder: string): void {
 }
 
 /** Writes a whole file or leaves the old one as it was. Errors: those of `fileError`. */
-export function replaceFile(file: string, text: string): void {
+export function replaceFile(file: string, content: string | Uint8Array): void {
   const part = path.join(path.dirname(file), `.${path.basename(file)}.${process.pid}.part`);
   try {
-    fs.writeFileSync(part, text);
+    fs.writeFileSync(part, content);
     fs.renameSync(part, file);
   } catch (error) {
     fs.rmSync(part, { force: true });
