@@ -14,8 +14,8 @@ import { Recorder } from './tape.js';
 import {
   BlockTensor,
   bytesPerElement,
+  checkShape,
   type DType,
-  type HostArray,
   type Shape,
   showShape,
   sizeOf,
@@ -69,6 +69,7 @@ export class Engine {
         `${purpose} of shape ${showShape(shape)} needs a scope: call it inside engine.scope(() => …), or make a block with engine.block(…).`,
       );
     }
+    checkShape(purpose, shape);
     const address = this.memory.arenaAllocate(
       sizeOf(shape) * bytesPerElement(dtype),
       `${purpose} of shape ${showShape(shape)}`,
@@ -81,7 +82,7 @@ export class Engine {
    * @example engine.tensor([1, 2, 3, 4, 5, 6], [2, 3])
    */
   tensor(values: ArrayLike<number> | number, shape?: Shape, dtype: DType = 'f32'): Tensor {
-    const { array, dims } = checkedValues('engine.tensor', values, shape);
+    const { array, dims } = checkedValues('engine.tensor', values, shape, dtype);
     const tensor = this.allocate(dims, dtype, 'engine.tensor');
     tensor.view().set(array);
     return tensor;
@@ -89,7 +90,7 @@ export class Engine {
 
   /** The same in a block of its own, which lives until `free()` (or the end of a `using` declaration). */
   block(values: ArrayLike<number> | number, shape?: Shape, dtype: DType = 'f32'): BlockTensor {
-    const { array, dims } = checkedValues('engine.block', values, shape);
+    const { array, dims } = checkedValues('engine.block', values, shape, dtype);
     const tensor = this.allocateBlock(dims, dtype, 'engine.block');
     tensor.view().set(array);
     return tensor;
@@ -97,6 +98,7 @@ export class Engine {
 
   /** A block of zeros. */
   allocateBlock(shape: Shape, dtype: DType, purpose: string): BlockTensor {
+    checkShape(purpose, shape);
     const bytes = sizeOf(shape) * bytesPerElement(dtype);
     const block = this.memory.block(bytes, `${purpose} of shape ${showShape(shape)}`);
     new Uint8Array(this.memory.wasm.buffer, block.address, bytes).fill(0);
@@ -119,34 +121,31 @@ export class Engine {
   dataset(set: LabelledSet | ComposedSet): Dataset {
     return createDataset(this, set);
   }
-
-  /** Copies host numbers to where a kernel reads them, in the open scope. */
-  upload(values: HostArray, shape: Shape = [values.length]): Tensor {
-    const dtype = values instanceof Float32Array ? 'f32' : values instanceof Int32Array ? 'i32' : 'f64';
-    const tensor = this.allocate(shape, dtype);
-    tensor.view().set(values);
-    return tensor;
-  }
 }
 
 function checkedValues(
   caller: string,
   values: ArrayLike<number> | number,
   shape: Shape | undefined,
+  dtype: DType,
 ): { array: ArrayLike<number>; dims: Shape } {
   const array = typeof values === 'number' ? [values] : values;
   const dims = shape ?? (typeof values === 'number' ? [] : [array.length]);
-  if (dims.some((n) => !Number.isInteger(n) || n < 0)) {
-    throw new GradshapeError(
-      'SHAPE_INVALID',
-      `${caller}: the shape is ${showShape(dims)}; expected whole numbers of at least 0.`,
-    );
-  }
+  checkShape(caller, dims);
   if (array.length !== sizeOf(dims)) {
     throw new GradshapeError(
       'SHAPE_MISMATCH',
       `${caller}: ${array.length} numbers were given for shape ${showShape(dims)}, which holds ${sizeOf(dims)}.`,
     );
+  }
+  if (dtype === 'i32' && !(array instanceof Int32Array)) {
+    for (let i = 0; i < array.length; i++) {
+      if (array[i] === (array[i]! | 0)) continue;
+      throw new GradshapeError(
+        'DTYPE_MISMATCH',
+        `${caller}: ${array[i]} at position ${i} can't be i32; expected whole numbers of 32 bits.`,
+      );
+    }
   }
   return { array, dims };
 }

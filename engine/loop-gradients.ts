@@ -133,8 +133,15 @@ function batchSize(batch: BatchTensors): number {
   return tensorsOf(batch)[0]!.shape[0]!;
 }
 
-/** The examples from..to of a batch, as views. */
+/** The examples from..to of a batch, as views. @throws INDEX_OUT_OF_RANGE */
 export function sliceBatch<B extends BatchTensors>(batch: B, from: number, to: number): B {
+  const count = batchSize(batch);
+  if (!(Number.isInteger(from) && Number.isInteger(to) && from >= 0 && from <= to && to <= count)) {
+    throw new GradshapeError(
+      'INDEX_OUT_OF_RANGE',
+      `sliceBatch: from ${from} to ${to} of a batch of ${count}; expected whole numbers, 0 ≤ from ≤ to ≤ ${count}.`,
+    );
+  }
   const slices = new Map<Examples, Examples>();
   const slice = (tensor: Tensor): Tensor => {
     const shape: Shape = [to - from, ...tensor.shape.slice(1)];
@@ -154,8 +161,14 @@ export function sliceBatch<B extends BatchTensors>(batch: B, from: number, to: n
   return Object.fromEntries(entries) as B;
 }
 
-/** Marks axis 0 of a tensor as the examples of a batch, for batches that don't come from a data set. */
+/**
+ * Marks axis 0 of a tensor as the examples of a batch, for batches that don't come from a data set.
+ * @throws SHAPE_MISMATCH
+ */
 export function asExamples(tensor: Tensor): Tensor {
+  if (tensor.rank === 0) {
+    throw new GradshapeError('SHAPE_MISMATCH', 'asExamples: the tensor has shape []; expected [batch, ...].');
+  }
   tensor.examples ??= { indices: null, random: null };
   return tensor;
 }

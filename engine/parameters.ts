@@ -1,6 +1,6 @@
 import type { Engine } from './engine.js';
 import { GradshapeError } from './errors.js';
-import { type BlockTensor, type Shape, sizeOf, Tensor } from './tensor.js';
+import { type BlockTensor, checkShape, type Shape, sizeOf, Tensor } from './tensor.js';
 
 /** A parameter's name, shape, and where it lies in the block, in numbers. */
 export interface ParameterEntry {
@@ -41,6 +41,7 @@ export class Parameters {
         `two parameters are named '${twice}'; expected unique names.`,
       );
     }
+    for (const { name, shape } of shapes) checkShape(`parameter '${name}'`, shape);
     let offset = 0;
     this.entries = shapes.map(({ name, shape }) => {
       const size = sizeOf(shape);

@@ -1,7 +1,7 @@
 import { GradshapeError } from './errors.js';
 import type { Backward, Op } from './op.js';
 import { add } from './ops/arithmetic.js';
-import { sameShape, showShape, type Tensor } from './tensor.js';
+import { sameShape, showShape, Tensor } from './tensor.js';
 
 /** One op that ran while a watched tensor reached it. */
 export interface TapeRecord {
@@ -136,10 +136,10 @@ function propagate(
     const gradient = results[i];
     if (!needs[i] || gradient === null || gradient === undefined) continue;
     const input = inputs[i]!;
-    if (!sameShape(gradient.shape, input.shape)) {
+    if (!(gradient instanceof Tensor) || gradient.dtype !== 'f32' || !sameShape(gradient.shape, input.shape)) {
       throw new GradshapeError(
         'BACKWARD_INVALID',
-        `${op.name}: backward returned a gradient of shape ${showShape(gradient.shape)} for input ${i} of shape ${showShape(input.shape)}.`,
+        `${op.name}: backward returned ${String(gradient)} as the gradient of input ${i}; expected an f32 tensor of its shape, ${showShape(input.shape)}, or null.`,
       );
     }
     const earlier = gradients.get(input);
@@ -171,6 +171,12 @@ export function gradients(
     inputs,
     () => fn(...inputs),
     (value, tape) => {
+      if (!(value instanceof Tensor) || value.dtype !== 'f32') {
+        throw new GradshapeError(
+          'NOT_DIFFERENTIABLE',
+          `gradients: the function returned ${String(value)}; expected an f32 tensor, made of its inputs.`,
+        );
+      }
       const seed = engine.full(value.shape, 1);
       seed.examples = value.examples;
       const found = backward(tape, value, seed, new Set(inputs));

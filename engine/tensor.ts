@@ -22,6 +22,17 @@ export function sizeOf(shape: Shape): number {
   return size;
 }
 
+/** @throws SHAPE_INVALID */
+export function checkShape(caller: string, shape: Shape): void {
+  for (const n of shape) {
+    if (Number.isSafeInteger(n) && n >= 0) continue;
+    throw new GradshapeError(
+      'SHAPE_INVALID',
+      `${caller}: the shape is ${showShape(shape)}; expected whole numbers of at least 0.`,
+    );
+  }
+}
+
 export function showShape(shape: Shape): string {
   return `[${shape.join(', ')}]`;
 }

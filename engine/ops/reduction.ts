@@ -23,6 +23,20 @@ function reducedShape([input]: readonly Tensor[], { from, to, keepDims }: Axes):
   return input!.shape.flatMap((n, axis) => (axis < from || axis >= to ? [n] : keepDims ? [1] : []));
 }
 
+/** The same, for reductions that need something to reduce. */
+const nonEmpty =
+  (name: string): Op<Axes>['shape'] =>
+  (inputs, axes) => {
+    const shape = reducedShape(inputs, axes);
+    if (blocks(inputs[0]!, axes)[1] === 0 && sizeOf(shape) > 0) {
+      throw new GradshapeError(
+        'AXIS_EMPTY',
+        `${name}: axes ${axes.from} to ${axes.to - 1} of ${showShape(inputs[0]!.shape)} hold no numbers; expected at least one.`,
+      );
+    }
+    return shape;
+  };
+
 function examplesKept([input]: readonly Tensor[], { from }: Axes): Examples | null {
   return from > 0 ? input!.examples : null;
 }
@@ -62,7 +76,7 @@ export const reductionOps = {
   mean: {
     name: 'mean',
     summary: 'mean over axes, accumulated in f64',
-    shape: reducedShape,
+    shape: nonEmpty('mean'),
     examples: examplesKept,
     forward({ kernels, inputs, output, attributes }) {
       const [outer, n, inner] = blocks(inputs[0]!, attributes);
@@ -77,7 +91,7 @@ export const reductionOps = {
   max: {
     name: 'max',
     summary: 'largest over axes; ties share the gradient',
-    shape: reducedShape,
+    shape: nonEmpty('max'),
     examples: examplesKept,
     forward({ kernels, inputs, output, attributes }) {
       kernels.maxAxis(output.address, inputs[0]!.address, ...blocks(inputs[0]!, attributes));
@@ -125,13 +139,13 @@ function reduce(op: Op<Axes>, input: Tensor, options: ReduceOptions): Tensor {
     : reduced;
 }
 
-/** Sum over axes (default: all). */
+/** Sum over axes (default: all). @throws AXIS_INVALID */
 export const sum = (input: Tensor, options: ReduceOptions = {}): Tensor =>
   reduce(reductionOps.sum, input, options);
-/** Mean over axes (default: all). */
+/** Mean over axes (default: all). @throws AXIS_INVALID, AXIS_EMPTY */
 export const mean = (input: Tensor, options: ReduceOptions = {}): Tensor =>
   reduce(reductionOps.mean, input, options);
-/** Largest element over axes (default: all); where several are largest, they share the gradient. */
+/** Largest element over axes (default: all); where several are largest, they share the gradient. @throws AXIS_INVALID, AXIS_EMPTY */
 export const max = (input: Tensor, options: ReduceOptions = {}): Tensor =>
   reduce(reductionOps.max, input, options);
 
