@@ -13,7 +13,7 @@ export type BatchLoss<B> = (params: Parameters, batch: B) => Tensor;
 
 /** A parameter's place in an op, with the rule that splits its gradient. */
 export interface RuledUse {
-  use: Use;
+  readonly use: Use;
   readonly rule: PerExampleRule<unknown>;
 }
 

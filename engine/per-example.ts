@@ -3,6 +3,7 @@ import { checkFlat, checkSums, type Weights, weightsTensor } from './checks.js';
 import type { Engine } from './engine.js';
 import { GradshapeError } from './errors.js';
 import { LoopGradients } from './loop-gradients.js';
+import type { Use } from './op.js';
 import type { ParameterEntry, Parameters } from './parameters.js';
 import { bytesPerElement, type Tensor } from './tensor.js';
 
@@ -103,7 +104,7 @@ export function perExample<B extends BatchTensors>(
 /** One parameter's gradients: left as factors of the rule, or instantiated in rows of memory. */
 type Held =
   | { readonly entry: ParameterEntry; readonly kind: 'ghost'; readonly of: RuledUse }
-  | { readonly entry: ParameterEntry; readonly kind: 'rows'; readonly address: number };
+  | { readonly entry: ParameterEntry; readonly kind: 'rows'; readonly rows: Tensor };
 
 class RuledGradients implements PerExampleGradients {
   readonly fallback: string | null;
@@ -113,6 +114,8 @@ class RuledGradients implements PerExampleGradients {
   /** All gradients in one array, under `materialize`. */
   private readonly whole: Tensor | null;
   private readonly known = new Map<string, Norms>();
+  /** Examples whose gradients were not finite. */
+  private discarded: readonly number[] = [];
 
   constructor(
     private readonly params: Parameters,
@@ -145,12 +148,12 @@ class RuledGradients implements PerExampleGradients {
       `per-example gradients of '${entry.name}'`,
     );
     this.instantiate(entry, rows.address, entry.size);
-    return { entry, kind: 'rows', address: rows.address };
+    return { entry, kind: 'rows', rows };
   }
 
   private instantiate(entry: ParameterEntry, out: number, stride: number): void {
-    this.uses.get(entry)!.forEach(({ use, rule }, i) => {
-      rule.instantiate(use, out, stride, i > 0);
+    this.uses.get(entry)!.forEach((ruled, i) => {
+      ruled.rule.instantiate(this.useOf(ruled), out, stride, i > 0);
     });
   }
 
@@ -167,7 +170,7 @@ class RuledGradients implements PerExampleGradients {
   norms(parameter?: string): Norms {
     const key = parameter ?? '';
     let norms = this.known.get(key);
-    if (norms === undefined) {
+    if (norms === undefined || !norms.squared.owner.alive) {
       norms = new Norms(this.squaredNorms(parameter));
       this.known.set(key, norms);
     }
@@ -191,7 +194,7 @@ class RuledGradients implements PerExampleGradients {
     const entry = this.params.entries.find(({ name }) => name === parameter)!;
     const held = this.heldOf(entry);
     if (held?.kind === 'ghost') held.of.rule.ghost!.squaredNorms(held.of.use, squared.address);
-    else if (held) kernels.rowSquaredNorms(squared.address, held.address, this.batch, entry.size, 0);
+    else if (held) kernels.rowSquaredNorms(squared.address, held.rows.address, this.batch, entry.size, 0);
     return squared;
   }
 
@@ -203,7 +206,7 @@ class RuledGradients implements PerExampleGradients {
     const rows = this.engine.allocate([this.batch, entry.size], 'f32', 'per-example gradients');
     const columns = this.whole.address + entry.offset * 4;
     kernels.copyStrided(rows.address, columns, 1, 1, this.batch, entry.size, 0, 0, this.params.size, 1);
-    return { entry, kind: 'rows', address: rows.address };
+    return { entry, kind: 'rows', rows };
   }
 
   private examplesTensor(): Tensor {
@@ -230,7 +233,7 @@ class RuledGradients implements PerExampleGradients {
       const { offset, size } = held.entry;
       const along = direction.address + offset * 4;
       if (held.kind === 'rows') {
-        addRows(held.address, size, along, size);
+        addRows(held.rows.address, size, along, size);
       } else {
         const part = this.examplesTensor();
         held.of.rule.ghost!.dots(held.of.use, along, part.address);
@@ -260,8 +263,8 @@ class RuledGradients implements PerExampleGradients {
     if (!accumulate) this.fillUncovered(out);
     for (const held of this.held) {
       const at = out.address + held.entry.offset * 4;
-      if (held.kind === 'ghost') held.of.rule.weightedSum(held.of.use, weights, at, accumulate);
-      else kernels.columnSums(at, held.address, weights, this.batch, held.entry.size, add);
+      if (held.kind === 'ghost') held.of.rule.weightedSum(this.useOf(held.of), weights, at, accumulate);
+      else kernels.columnSums(at, held.rows.address, weights, this.batch, held.entry.size, add);
     }
   }
 
@@ -275,34 +278,36 @@ class RuledGradients implements PerExampleGradients {
   }
 
   discardNonFinite(): void {
-    const bad = nonFiniteExamples(this.norms());
-    if (bad.length === 0) return;
+    if (this.discarded.length > 0) return;
+    this.discarded = nonFiniteExamples(this.norms());
     // A weight of 0 times NaN is NaN: the numbers themselves must go.
-    const { memory } = this.engine;
-    const clear = (address: number, bytes: number): void => {
-      for (const i of bad) new Uint8Array(memory.wasm.buffer, address + i * bytes, bytes).fill(0);
-    };
-    if (this.whole !== null) clear(this.whole.address, this.params.size * 4);
-    for (const held of this.held) {
-      if (held.kind === 'rows') clear(held.address, held.entry.size * 4);
+    if (this.whole !== null) this.clearDiscarded(this.whole);
+    for (const held of this.held) if (held.kind === 'rows') this.clearDiscarded(held.rows);
+    for (const { use } of [...this.uses.values()].flat()) this.clearDiscarded(use.dOutput);
+  }
+
+  private clearDiscarded(tensor: Tensor): void {
+    const rowBytes = (tensor.size / this.batch) * bytesPerElement(tensor.dtype);
+    const memory = new Uint8Array(this.engine.memory.wasm.buffer);
+    for (const i of this.discarded) {
+      const start = tensor.address + i * rowBytes;
+      memory.fill(0, start, start + rowBytes);
     }
-    // Factors of the rules are copied first: they may be the caller's own batch.
-    const cleared = (tensor: Tensor): Tensor => {
-      const bytes = tensor.size * bytesPerElement(tensor.dtype);
-      const copy = this.engine.allocate(tensor.shape, tensor.dtype, 'discardNonFinite');
-      new Uint8Array(memory.wasm.buffer).copyWithin(copy.address, tensor.address, tensor.address + bytes);
-      copy.examples = tensor.examples;
-      clear(copy.address, bytes / this.batch);
+  }
+
+  /** A use without what was discarded. Its inputs are copied: they may be the caller's own batch. */
+  private useOf({ use }: RuledUse): Use {
+    if (this.discarded.length === 0) return use;
+    const inputs = use.inputs.map((input) => {
+      if (input.examples === null) return input;
+      const copy = this.engine.allocate(input.shape, input.dtype, 'discardNonFinite');
+      const end = input.address + input.size * bytesPerElement(input.dtype);
+      new Uint8Array(this.engine.memory.wasm.buffer).copyWithin(copy.address, input.address, end);
+      copy.examples = input.examples;
+      this.clearDiscarded(copy);
       return copy;
-    };
-    for (const ruled of [...this.uses.values()].flat()) {
-      const { inputs, dOutput } = ruled.use;
-      ruled.use = {
-        ...ruled.use,
-        inputs: inputs.map((input) => (input.examples === null ? input : cleared(input))),
-        dOutput: cleared(dOutput),
-      };
-    }
+    });
+    return { ...use, inputs };
   }
 }
 

@@ -136,7 +136,11 @@ function propagate(
     const gradient = results[i];
     if (!needs[i] || gradient === null || gradient === undefined) continue;
     const input = inputs[i]!;
-    if (!(gradient instanceof Tensor) || gradient.dtype !== 'f32' || !sameShape(gradient.shape, input.shape)) {
+    if (
+      !(gradient instanceof Tensor) ||
+      gradient.dtype !== 'f32' ||
+      !sameShape(gradient.shape, input.shape)
+    ) {
       throw new GradshapeError(
         'BACKWARD_INVALID',
         `${op.name}: backward returned ${String(gradient)} as the gradient of input ${i}; expected an f32 tensor of its shape, ${showShape(input.shape)}, or null.`,

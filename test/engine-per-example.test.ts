@@ -679,8 +679,9 @@ test('a gradient that is not finite is discarded: sums are those without it, and
         assert.equal(norms.map(Number.isFinite), [true, false, true, true]);
         const factors = clipFactors(g.norms(), { clipNorm: 0.5 });
         assert.is(factors.values()[1], 0);
-        g.discardNonFinite();
+        engine.scope(() => g.discardNonFinite());
         const [actual] = g.weightedSums([factors]);
+        assert.ok(host(g.weightedSums([[1, 0, 1, 1]])[0]!).every(Number.isFinite));
         const others = perExample(loss, params, data.batch([0, 2, 3]), { strategy });
         const [expected] = others.weightedSums([host(factors).filter((_, i) => i !== 1)]);
         assert.equal(
@@ -746,6 +747,43 @@ test('weightedSums: rows of weights in any form, and into tensors that fit', () 
     }
     throwsCode('SHAPE_MISMATCH', () => sumGradient(loss, params, batch, engine.full([11], 0)));
     throwsCode('STRATEGY_UNKNOWN', () => perExample(loss, params, batch, { strategy: 'fast' as Strategy }));
+  });
+  data.free();
+  params.free();
+});
+
+test('a handle serves inner scopes, and not after its own', () => {
+  const { params, data } = small(2);
+  const loss: Loss = (p, { x, y }) =>
+    crossEntropy(mean(denseLayer(x, p.get('w'), p.get('b')), { axes: 1 }), y);
+  const late: PerExampleGradients[] = [];
+  engine.scope(() => {
+    for (const strategy of strategies) {
+      const g = perExample(loss, params, data.batch([0, 1, 2]), { strategy });
+      const ask = () => [
+        ...g.norms().values(),
+        ...g.norms('w').values(),
+        ...host(g.dots(engine.full([12], 1))),
+        ...host(g.weightedSums([[1, 2, 3]])[0]!),
+        ...host(g.array()),
+      ];
+      const inner = engine.scope(ask);
+      engine.scope(() => engine.full([100], Number.NaN));
+      assert.equal(ask(), inner);
+      engine.scope(() => g.discardNonFinite());
+      assert.equal(ask(), inner);
+      late.push(g);
+    }
+  });
+  engine.scope(() => {
+    engine.full([1000], Number.NaN);
+    for (const g of late) {
+      throwsCode('TENSOR_USED_LATE', () => g.norms().values());
+      throwsCode('TENSOR_USED_LATE', () => g.norms('b').values());
+      throwsCode('TENSOR_USED_LATE', () => g.dots(engine.full([12], 1)));
+      throwsCode('TENSOR_USED_LATE', () => g.weightedSums([[1, 2, 3]]));
+      throwsCode('TENSOR_USED_LATE', () => host(g.array()));
+    }
   });
   data.free();
   params.free();
