@@ -198,8 +198,8 @@ test('the user’s own NPY images, through a convolutional network, in every str
     'cifar-cnn',
     '--batch-size',
     '12',
-    '--learning-rate',
-    '0.005',
+    '--epochs',
+    '2',
   ];
   const ended = await Promise.all(
     ['ghost', 'materialize', 'loop'].map((strategy) =>
