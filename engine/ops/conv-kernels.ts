@@ -61,7 +61,7 @@ function prepare(engine: Engine, c: Convolution, algorithm: 'direct' | 'winograd
 }
 
 /** Transformed filters of more than this many numbers would take too much memory. */
-const mostTransformed = 36 * 2 ** 17;
+const mostTransformed = 36 * 131_072;
 
 /**
  * Whether Winograd's F(4×4, 3×3) is the faster. Products are counted: 36 a tile of 4×4 outputs instead of 9 an output;
