@@ -1,16 +1,23 @@
 import { GradshapeError, type Parameters, perExample, type Strategy } from '../engine/index.js';
 import type { Optimizer, TrainingStep } from '../nn/index.js';
-import { checkClipNorm, clipFactors } from './clip.js';
-import { addNoise, checkNoise, type NoiseSource, secureNoise } from './noise.js';
+import { addNoise, checkNoise, type NoiseSource, noiseGrid, secureNoise } from './noise.js';
+import { type Scheduled, valueAt } from './schedules.js';
+import type { Shaper } from './shaper.js';
+import { flatClipping } from './shapers/flat-clipping.js';
 
 export interface PrivateStepOptions {
   readonly params: Parameters;
   /** SGD gives DP-SGD, Adam gives DP-Adam. */
   readonly optimizer: Optimizer;
-  /** C: the L2 norm that no example's gradient may exceed; Infinity clips nothing (then give noiseStd). */
-  readonly clipNorm: number;
-  /** σ: the noise's standard deviation is C × σ on the sum. 0 is clipping alone. */
-  readonly noiseMultiplier?: number;
+  /**
+   * C, for flat clipping: the L2 norm that no example's gradient may exceed, or a schedule of it; Infinity clips nothing (then
+   * give noiseStd). Give this or `shaper`.
+   */
+  readonly clipNorm?: Scheduled;
+  /** Another rule for what of each gradient goes into the sum. */
+  readonly shaper?: Shaper;
+  /** σ, or a schedule of it: the noise's standard deviation on the sum is the rule's bound (C) × σ. 0 is shaping alone. */
+  readonly noiseMultiplier?: Scheduled;
   /** The noise's standard deviation itself, instead of σ: what the paper prints as its noise. */
   readonly noiseStd?: number;
   /** L: what the noisy sum is divided by. A public number, never the size of the batch that was drawn. */
@@ -26,7 +33,7 @@ export interface PrivateStepOptions {
  * the same. Set `step` when resuming: seeded noise is numbered by it.
  */
 export interface PrivateStep extends TrainingStep {
-  /** σ = noise std / C; 0 when the clip norm is Infinity. */
+  /** σ = noise std / the rule's bound, as the step being made has it; 0 where the rule has no bound. */
   readonly noiseMultiplier: number;
   readonly noiseStd: number;
 }
@@ -34,8 +41,9 @@ export interface PrivateStep extends TrainingStep {
 /**
  * DP-SGD (Abadi et al. 2016, Algorithm 1), or DP-Adam with that optimizer: every example's gradient is clipped to norm
  * C, the clipped gradients are summed, N(0, σ²C²) is added to each coordinate, and the optimizer steps along the sum
- * divided by the expected batch size. An example whose gradient is not finite contributes 0.
- * @throws CLIP_NORM_INVALID, NOISE_INVALID, BATCH_SIZE_INVALID
+ * divided by the expected batch size. An example whose gradient is not finite contributes 0. A `shaper` puts another rule in
+ * clipping's place. The step keeps no account of privacy: see `makePrivate`.
+ * @throws CLIP_NORM_INVALID, NOISE_INVALID, BATCH_SIZE_INVALID, SHAPER_INVALID, SHAPER_NEEDS_WHOLE_BATCH, SCHEDULE_INVALID
  * @example
  * const step = privateStep({ params, optimizer: sgd({ learningRate: 0.1 }), clipNorm: 1, noiseMultiplier: 1.1, expectedBatchSize: 3 });
  * engine.scope(() => {
@@ -44,62 +52,123 @@ export interface PrivateStep extends TrainingStep {
  * step.finish();
  */
 export function privateStep(options: PrivateStepOptions): PrivateStep {
-  const {
-    params,
-    optimizer,
-    clipNorm,
-    expectedBatchSize,
-    noise = secureNoise(),
-    strategy = 'ghost',
-  } = options;
-  checkClipNorm('privateStep', clipNorm);
-  const noiseStd = noiseStdOf(options);
+  const { params, optimizer, expectedBatchSize, noise = secureNoise(), strategy = 'ghost' } = options;
+  const shaper = shaperOf(options);
   if (!(Number.isFinite(expectedBatchSize) && expectedBatchSize > 0)) {
     throw new GradshapeError(
       'BATCH_SIZE_INVALID',
       `privateStep: expectedBatchSize is ${expectedBatchSize}; expected a finite number above 0.`,
     );
   }
-  const sum = params.engine.allocateBlock([params.size], 'f32', 'the sum of clipped gradients');
+  checkNoiseOptions(options, shaper);
+  const { engine } = params;
+  const sum = engine.allocateBlock([params.size], 'f32', 'the sum of shaped gradients');
+  let pieces = 0;
   return {
-    noiseStd,
-    noiseMultiplier: clipNorm === Infinity ? 0 : noiseStd / clipNorm,
     step: 0,
+    get noiseStd() {
+      return noiseStdAt(options, shaper, this.step);
+    },
+    get noiseMultiplier() {
+      const bound = shaper.bound(this.step);
+      return bound === null ? 0 : this.noiseStd / bound;
+    },
     accumulate(loss, batch) {
+      if (pieces++ > 0 && shaper.wholeBatch) {
+        throw new GradshapeError(
+          'SHAPER_NEEDS_WHOLE_BATCH',
+          `privateStep: ${shaper.toString()} was given a second piece of a batch, and must see it whole. ` +
+            'Accumulate once a step (no maxPhysicalBatch), or use a rule that treats examples one by one, such as flatClipping.',
+        );
+      }
       const g = perExample(loss, params, batch, { strategy });
-      const factors = clipFactors(g.norms(), { clipNorm });
-      g.discardNonFinite();
-      g.weightedSums([factors], [sum]);
+      const tightening = tighteningOf(shaper, this.step, noise, this.noiseStd, params);
+      shaper.accumulate(g, sum, { step: this.step, tightening });
       return g.losses;
     },
     finish(updateOptions) {
-      addNoise(sum, { std: noiseStd, noise, step: this.step, ranges: params.trainable });
+      const { step, noiseStd: std } = this;
+      addNoise(sum, { std, noise, step, ranges: params.trainable });
+      const noiseMultiplier = valueAt('noiseMultiplier', options.noiseMultiplier ?? 0, step);
+      shaper.finish?.({ engine, step, noise, noiseMultiplier, expectedBatchSize });
       optimizer.update(params, sum, expectedBatchSize, updateOptions);
-      params.engine.kernels.fill(sum.address, 0, sum.size);
+      engine.kernels.fill(sum.address, 0, sum.size);
+      pieces = 0;
       this.step++;
     },
     free: () => sum.free(),
   };
 }
 
-function noiseStdOf({ clipNorm, noiseMultiplier, noiseStd }: PrivateStepOptions): number {
+/** The rule of the options: their shaper, or flat clipping to their clip norm. @throws SHAPER_INVALID, CLIP_NORM_INVALID */
+export function shaperOf({ shaper, clipNorm }: Pick<PrivateStepOptions, 'shaper' | 'clipNorm'>): Shaper {
+  if ((shaper === undefined) === (clipNorm === undefined)) {
+    throw new GradshapeError(
+      'SHAPER_INVALID',
+      `privateStep: clipNorm is ${String(clipNorm)} and shaper is ${String(shaper)}; expected one of them.`,
+    );
+  }
+  return shaper ?? flatClipping({ clipNorm: clipNorm! });
+}
+
+function noiseStdAt(
+  { noiseMultiplier, noiseStd, expectedBatchSize }: PrivateStepOptions,
+  shaper: Shaper,
+  step: number,
+) {
+  if (noiseStd !== undefined) return noiseStd;
+  const sigma = valueAt('noiseMultiplier', noiseMultiplier!, step);
+  if (sigma === 0) return 0;
+  const gradient = shaper.gradientNoise?.(sigma, expectedBatchSize) ?? sigma;
+  return shaper.bound(step)! * gradient;
+}
+
+/**
+ * What the rule's bound is multiplied by so that bound and rounding together are no larger than it: rounding to the noise's
+ * grid moves a sum of n numbers by at most grid · √n more.
+ */
+function tighteningOf(
+  shaper: Shaper,
+  step: number,
+  noise: NoiseSource,
+  std: number,
+  params: Parameters,
+): number {
+  const bound = shaper.bound(step);
+  if (bound === null || std === 0 || noise.kind !== 'secure') return 1;
+  const count = params.trainable.reduce((total, { from, to }) => total + to - from, 0);
+  const tightening = 1 - (noiseGrid(std) * Math.sqrt(count)) / bound;
+  if (tightening > 0.5) return tightening;
+  throw new GradshapeError(
+    'NOISE_INVALID',
+    `privateStep: noise of ${std} on ${count} parameters is so large against the bound of ${bound} that rounding alone would exceed half of it. Use a smaller noise multiplier.`,
+  );
+}
+
+function checkNoiseOptions(options: PrivateStepOptions, shaper: Shaper): void {
+  const { noiseMultiplier, noiseStd } = options;
   if ((noiseMultiplier === undefined) === (noiseStd === undefined)) {
     throw new GradshapeError(
       'NOISE_INVALID',
-      `privateStep: noiseMultiplier is ${noiseMultiplier} and noiseStd is ${noiseStd}; expected one of them. Use noiseMultiplier 0 for clipping alone.`,
+      `privateStep: noiseMultiplier is ${String(noiseMultiplier)} and noiseStd is ${noiseStd}; expected one of them. Use noiseMultiplier 0 for clipping alone.`,
     );
   }
   if (noiseStd !== undefined) {
     checkNoise('privateStep: noiseStd', noiseStd);
-    return noiseStd;
-  }
-  const multiplier = noiseMultiplier as number;
-  checkNoise('privateStep: noiseMultiplier', multiplier);
-  if (clipNorm === Infinity && multiplier > 0) {
+    if (noiseStd === 0 || shaper.gradientNoise === undefined) return;
     throw new GradshapeError(
       'NOISE_INVALID',
-      'privateStep: noise of clipNorm × noiseMultiplier has no size when clipNorm is Infinity. Give noiseStd instead: that is noise without clipping.',
+      `privateStep: ${shaper.toString()} divides σ between gradient and count, and noiseStd gives none; expected noiseMultiplier.`,
     );
   }
-  return multiplier === 0 ? 0 : clipNorm * multiplier;
+  const first = valueAt('noiseMultiplier', noiseMultiplier!, 0);
+  checkNoise('privateStep: noiseMultiplier', first);
+  if (first > 0 && shaper.bound(0) === null) {
+    throw new GradshapeError(
+      'NOISE_INVALID',
+      `privateStep: noise of bound × noiseMultiplier has no size, since ${shaper.toString()} bounds no example's part (clipNorm Infinity, or a rule without guarantee). ` +
+        'Give noiseStd instead: that is noise without a guarantee.',
+    );
+  }
+  noiseStdAt(options, shaper, 0);
 }
