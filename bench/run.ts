@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { supportsRelaxedSimd } from 'gradshape';
 import { terminalTable } from '../experiments/report/table.js';
+import { installRuntimes } from '../test/install-runtimes.js';
 import { barsOf } from './bars.js';
 import { cnnSuite } from './cnn.js';
 import { coldStartSuite } from './cold-start.js';
@@ -20,20 +21,23 @@ const suites = [gemmSuite, convSuite, noiseSuite, stepSuite, cnnSuite, coldStart
 interface Options {
   readonly only?: string;
   readonly json?: string;
-  readonly otherNode?: string;
+  readonly node24?: boolean;
 }
 
 const program = new Command('npm run bench --')
   .description('Speed of the kernels and of training steps, beside the machine’s own peak. One thread.')
   .option('--only <pattern>', 'only figures whose name matches this regular expression')
   .option('--json <file>', 'write an array of { name, unit, value }')
-  .option('--other-node <path>', 'measure with another Node too: its figures get the suffix @node<major>')
+  .option(
+    '--node24',
+    'measure with Node 24 too, which is installed for it: its figures get the suffix @node24',
+  )
   .showSuggestionAfterError()
   .parse();
 const options = program.opts<Options>();
 
 const figures = await measureHere(options.only);
-if (options.otherNode !== undefined) figures.push(...measureWith(options.otherNode, options.only));
+if (options.node24) figures.push(...measureOnNode24(options.only));
 print(figures);
 if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(figures, null, 2)}\n`);
 
@@ -53,8 +57,8 @@ async function measureHere(only: string | undefined): Promise<Figure[]> {
   return all;
 }
 
-/** The same in a process of another Node. */
-function measureWith(node: string, only: string | undefined): Figure[] {
+/** The same in a process of Node 24. */
+function measureOnNode24(only: string | undefined): Figure[] {
   const file = path.join(tmpdir(), `gradshape-bench-${process.pid}.json`);
   const args = [
     fileURLToPath(import.meta.url),
@@ -62,16 +66,15 @@ function measureWith(node: string, only: string | undefined): Figure[] {
     file,
     ...(only === undefined ? [] : ['--only', only]),
   ];
-  const { status, error } = spawnSync(node, args, { stdio: ['ignore', 'ignore', 'inherit'] });
-  if (status !== 0) throw new Error(`${node} ended with ${status ?? error?.message}`);
-  const version = spawnSync(node, ['--version'], { encoding: 'utf8' }).stdout;
-  const major = version.match(/^v(\d+)/)?.[1];
+  const { status, error } = spawnSync(path.join(installRuntimes(), 'node'), args, {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  if (status !== 0) throw new Error(`the benchmark on Node 24 ended with ${status ?? error?.message}`);
   const found: Figure[] = JSON.parse(readFileSync(file, 'utf8'));
   rmSync(file);
   return found.map((figure) => {
-    const relaxed = figure.name.endsWith('@relaxed');
-    const plain = figure.name.replace(/@relaxed$/, '');
-    return { ...figure, name: `${plain}@node${major}${relaxed ? '-relaxed' : ''}` };
+    const [plain, relaxed] = figure.name.split('@');
+    return { ...figure, name: `${plain}@node24${relaxed ? '-relaxed' : ''}` };
   });
 }
 
