@@ -201,7 +201,7 @@ test('between the truth and the Rényi bound, and monotone', () => {
     assert.ok(epsilon(poisson(Math.min(1, q * more), sigma), steps, delta) * slack >= base);
     assert.ok(epsilon(poisson(q, sigma), Math.ceil(steps * more), delta) * slack >= base);
   });
-  fc.assert(property, { numRuns: 12 });
+  fc.assert(property, { numRuns: 8 });
 });
 
 test('ε and δ queries undo each other', () => {

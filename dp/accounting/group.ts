@@ -146,13 +146,15 @@ function groupPrivacyEpsilon(
 /**
  * The (ε, δ) promised against `size` examples at once, where `phases` were released: for data poisoning, against `size`
  * poisons. All bounds that apply are computed, and the smallest is the certificate.
- * @param options size ≥ 1; delta in (0, 1), the group's; accountant for the plain group-privacy bound, default 'rdp'
+ * @param options size ≥ 1; delta in (0, 1), the group's; accountant for the plain group-privacy bound,
+ *   default 'pld' up to size 4 (half a second), beyond which the others are smaller, so 'rdp'
  * @throws GradshapeError GROUP_SIZE_OUT_OF_RANGE, DELTA_OUT_OF_RANGE, and whatever a phase is refused for
  */
 export function groupCertificate(
   phases: readonly PrivacyPhase[],
-  { size, delta, accountant = 'rdp' }: { size: number; delta: number; accountant?: AccountantName },
+  options: { size: number; delta: number; accountant?: AccountantName },
 ): GroupCertificate {
+  const { size, delta, accountant = size <= 4 ? 'pld' : 'rdp' } = options;
   checkCount(size, 'size', 'GROUP_SIZE_OUT_OF_RANGE');
   checkDelta(delta);
   const components = componentsOf(phases);
@@ -196,7 +198,7 @@ export interface AttackSuccessBound {
  * How far `size` poisons can move an attack's probability of success from `baseline`, its probability without them. For
  * every (ε, δ) that holds: p ≤ exp(ε)·p₀ + δ and 1 − p₀ ≤ exp(ε)·(1 − p) + δ, and the same with p and p₀ exchanged; the
  * tightest over a range of δ is taken.
- * @param options size ≥ 1; baseline in [0, 1]
+ * @param options size ≥ 1; baseline in [0, 1]; accountant as in `groupCertificate`, default 'rdp' (a tenth of a second)
  * @throws GradshapeError as `groupCertificate`
  */
 export function attackSuccessBound(
