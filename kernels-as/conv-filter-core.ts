@@ -1,5 +1,6 @@
 // The filter gradient as a product Patchesᵀ·dOut over positions: patches go straight into the packed panels.
 import { Geometry } from './conv-core';
+import { addDepthwiseGradient, isDepthwise } from './conv-depthwise';
 import {
   EDGE_BYTES, KC, MC, MR, NC, PACKED_A_BYTES, PACKED_B_BYTES, multiplyPacked, packB,
 } from './gemm-core';
@@ -101,10 +102,31 @@ function packPatches(
 }
 
 /**
+ * out [kernelHeight, kernelWidth, channels / groups, outChannels] (+)= Σ over examples from…to-1, and their positions, one
+ * after the other, of scale[example]·patchᵀ·dOut; scale may be 0 (none).
+ */
+export function addFilterGradient(
+  out: usize, x: usize, dOut: usize, scale: usize, g: Geometry, from: i32, to: i32, accumulate: i32, scratch: usize,
+): void {
+  const positions = g.outHeight * g.outWidth;
+  if (!isDepthwise(g)) {
+    addProducts(out, x, dOut, scale, g, from * positions, to * positions, accumulate, scratch);
+    return;
+  }
+  if (!accumulate) memory.fill(out, 0, <usize>(g.kernelHeight * g.kernelWidth * g.channels) << 2);
+  for (let i = from; i < to; i++) {
+    addDepthwiseGradient(
+      out, x + (<usize>(i * g.height * g.width * g.channels) << 2), dOut + (<usize>(i * positions * g.channels) << 2),
+      scale ? load<f32>(scale + (<usize>i << 2)) : 1, g,
+    );
+  }
+}
+
+/**
  * out [kernelHeight, kernelWidth, channels / groups, outChannels] (+)= Σ over positions from…to-1 of the batch,
  * one after the other, of scale[example]·patchᵀ·dOut; scale may be 0 (none).
  */
-export function addFilterGradient(
+function addProducts(
   out: usize, x: usize, dOut: usize, scale: usize, g: Geometry, from: i32, to: i32, accumulate: i32, scratch: usize,
 ): void {
   const depth = g.channels / g.groups;

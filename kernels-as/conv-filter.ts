@@ -11,8 +11,7 @@ export function conv2dFilterGradient(
   dFilter: usize, x: usize, dOut: usize, scale: usize, geometry: usize, accumulate: i32, scratch: usize,
 ): void {
   const g = changetype<Geometry>(geometry);
-  const positions = g.outHeight * g.outWidth;
-  addFilterGradient(dFilter, x, dOut, scale, g, 0, g.batch * positions, accumulate, scratch);
+  addFilterGradient(dFilter, x, dOut, scale, g, 0, g.batch, accumulate, scratch);
 }
 
 /** out[i] (+)= example i's filter gradient; out's rows are `stride` floats apart. */
@@ -20,10 +19,7 @@ export function instantiateConv2d(
   out: usize, x: usize, dOut: usize, geometry: usize, stride: i32, accumulate: i32, scratch: usize,
 ): void {
   const g = changetype<Geometry>(geometry);
-  const positions = g.outHeight * g.outWidth;
   for (let i = 0; i < g.batch; i++) {
-    addFilterGradient(
-      out + (<usize>i * <usize>stride << 2), x, dOut, 0, g, i * positions, (i + 1) * positions, accumulate, scratch,
-    );
+    addFilterGradient(out + (<usize>i * <usize>stride << 2), x, dOut, 0, g, i, i + 1, accumulate, scratch);
   }
 }
