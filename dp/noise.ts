@@ -85,6 +85,7 @@ function addDraws(
 ): Tensor {
   checkNoise('addNoise: std', std);
   if (std === 0) return vector;
+  vector.changed();
   const { engine } = vector;
   const key = noise.key(engine);
   const high = (Math.floor(step / 4294967296) | use) >>> 0;
