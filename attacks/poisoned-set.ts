@@ -91,7 +91,9 @@ export function copyExamples(set: LabelledSet, indices: ArrayLike<number>, y: In
 
 /** All numbers of a set as the model reads them: scaled, row by row. */
 export function scaledValues({ x, scale = 1 }: LabelledSet): Float32Array {
-  return Float32Array.from(x, (value) => value * scale);
+  const values = new Float32Array(x.length); // Float32Array.from takes ten times as long
+  for (let i = 0; i < x.length; i++) values[i] = x[i]! * scale;
+  return values;
 }
 
 /** The indices of the examples with this label. */
