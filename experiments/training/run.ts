@@ -69,6 +69,7 @@ export async function runTraining(command: TrainCommand): Promise<number> {
     train: engine.dataset(sets.train),
     test: engine.dataset(sets.test),
     validation: sets.validation && engine.dataset(sets.validation),
+    inexactTest: sets.inexactTest && engine.dataset(sets.inexactTest),
   };
   const state = before === undefined ? begin(engine, settings, sets.train) : goOn(engine, out);
   const rows = (before?.epochs ?? []).filter(({ epoch }) => epoch <= (state.position?.epoch ?? 0) + 1);
@@ -92,6 +93,7 @@ interface RunData {
   readonly train: Dataset;
   readonly test: Dataset;
   readonly validation: Dataset | undefined;
+  readonly inexactTest: Dataset | undefined;
 }
 
 /** The training itself; adds a row an epoch. Returns whether it was stopped by a signal. */
@@ -121,7 +123,9 @@ async function loop(
     ...(state.position && { start: state.position }),
     onEpoch: ({ epoch, loss }) => {
       const test = evaluate(model, params, data.test);
-      const validation = data.validation && evaluate(model, params, data.validation);
+      const accuracyOn = (set: Dataset | undefined) => set && evaluate(model, params, set).accuracy;
+      const validation = accuracyOn(data.validation);
+      const inexact = accuracyOn(data.inexactTest);
       const seconds = (performance.now() - epochStart) / 1000;
       epochStart = performance.now();
       const row: EpochRow = {
@@ -129,7 +133,8 @@ async function loop(
         trainLoss: loss,
         testLoss: test.loss,
         testAccuracy: test.accuracy,
-        validationAccuracy: validation?.accuracy ?? null,
+        validationAccuracy: validation ?? null,
+        inexactTestAccuracy: inexact ?? null,
         seconds,
       };
       const at = rows.findIndex((other) => other.epoch === row.epoch);
@@ -138,7 +143,8 @@ async function loop(
       write();
       progress.say(
         `epoch ${row.epoch}/${epochs}  loss ${loss.toFixed(4)}  test accuracy ${test.accuracy.toFixed(4)} (loss ${test.loss.toFixed(4)})` +
-          `${validation ? `  validation ${validation.accuracy.toFixed(4)}` : ''}  ${seconds.toFixed(1)} s, ${rateText(rate)} examples/s`,
+          `${validation === undefined ? '' : `  validation ${validation.toFixed(4)}`}` +
+          `${inexact === undefined ? '' : `  inexact test images ${inexact.toFixed(4)}`}  ${seconds.toFixed(1)} s, ${rateText(rate)} examples/s`,
       );
     },
   });

@@ -19,6 +19,8 @@ export interface TrainingSets {
   readonly test: LabelledSet;
   /** Clean examples apart from both, where the set has them. */
   readonly validation?: LabelledSet;
+  /** Test examples that are not the published ones: reported apart. */
+  readonly inexactTest?: LabelledSet;
   readonly hash: string;
   /** What a reader of the results must know. */
   readonly notes: readonly string[];
@@ -33,8 +35,22 @@ const loaders: Record<string, Loader> = {
   'fashion-mnist': async (_, data) => ({ ...(await loadFashionMnist(find(data))), notes: [] }),
   cifar10: async ({ inexactTest }, data) => {
     const set = await loadCifar10({ ...find(data), ...(inexactTest === undefined ? {} : { inexactTest }) });
-    const note = `The test images are not the published ones; the first ${set.exactTest} of ${set.test.y.length} are.`;
-    return { ...set, notes: set.exact ? [] : [note] };
+    if (set.exact) return { ...set, notes: [] };
+    const { test, exactTest } = set;
+    const rows = (from: number, to: number) =>
+      selectRows(
+        test,
+        Array.from({ length: to - from }, (_, i) => from + i),
+      );
+    const rest = `${test.y.length - exactTest} of ${test.y.length} test images are not the published ones`;
+    if (exactTest === 0) return { ...set, notes: [`${rest}.`] };
+    const inexact = rows(exactTest, test.y.length);
+    return {
+      ...set,
+      test: rows(0, exactTest),
+      inexactTest: inexact,
+      notes: [`${rest}: they are reported apart.`],
+    };
   },
   location30: async (settings, data) => {
     const { hash, ...set } = await loadLocation30(find(data));
