@@ -1,5 +1,5 @@
 import { GradshapeError, type Parameters, perExample, type Strategy } from '../engine/index.js';
-import type { Optimizer, TrainingStep } from '../nn/index.js';
+import type { Optimizer, StepObserver, TrainingStep } from '../nn/index.js';
 import { addNoise, checkNoise, type NoiseSource, noiseGrid, secureNoise } from './noise.js';
 import { type Scheduled, valueAt } from './schedules.js';
 import type { Shaper } from './shaper.js';
@@ -26,6 +26,8 @@ export interface PrivateStepOptions {
   readonly noise?: NoiseSource;
   /** How per-example gradients are made. @default 'ghost' */
   readonly strategy?: Strategy;
+  /** Sees the gradients: what it says of them is not private. Rules that weight whole gradients can be observed. */
+  readonly observer?: StepObserver;
 }
 
 /**
@@ -43,7 +45,8 @@ export interface PrivateStep extends TrainingStep {
  * C, the clipped gradients are summed, N(0, σ²C²) is added to each coordinate, and the optimizer steps along the sum
  * divided by the expected batch size. An example whose gradient is not finite contributes 0. A `shaper` puts another rule in
  * clipping's place. The step keeps no account of privacy: see `makePrivate`.
- * @throws CLIP_NORM_INVALID, NOISE_INVALID, BATCH_SIZE_INVALID, SHAPER_INVALID, SHAPER_NEEDS_WHOLE_BATCH, SCHEDULE_INVALID
+ * @throws CLIP_NORM_INVALID, NOISE_INVALID, BATCH_SIZE_INVALID, SHAPER_INVALID, SHAPER_NEEDS_WHOLE_BATCH, SHAPER_UNOBSERVABLE,
+ * SCHEDULE_INVALID
  * @example
  * const step = privateStep({ params, optimizer: sgd({ learningRate: 0.1 }), clipNorm: 1, noiseMultiplier: 1.1, expectedBatchSize: 3 });
  * engine.scope(() => {
@@ -52,7 +55,14 @@ export interface PrivateStep extends TrainingStep {
  * step.finish();
  */
 export function privateStep(options: PrivateStepOptions): PrivateStep {
-  const { params, optimizer, expectedBatchSize, noise = secureNoise(), strategy = 'ghost' } = options;
+  const {
+    params,
+    optimizer,
+    expectedBatchSize,
+    noise = secureNoise(),
+    strategy = 'ghost',
+    observer,
+  } = options;
   const shaper = shaperOf(options);
   if (!(Number.isFinite(expectedBatchSize) && expectedBatchSize > 0)) {
     throw new GradshapeError(
@@ -83,12 +93,18 @@ export function privateStep(options: PrivateStepOptions): PrivateStep {
       }
       const g = perExample(loss, params, batch, { strategy });
       const tightening = tighteningOf(shaper, this.step, noise, this.noiseStd, params);
-      shaper.accumulate(g, sum, { step: this.step, tightening });
+      const weights = shaper.accumulate(g, sum, { step: this.step, tightening });
+      if (observer !== undefined) {
+        if (weights === undefined) throw unobservable(shaper);
+        observer.piece(g, weights);
+      }
       return g.losses;
     },
     finish(updateOptions) {
       const { step, noiseStd: std } = this;
+      observer?.summed(sum);
       addNoise(sum, { std, noise, step, ranges: params.trainable });
+      observer?.noised(sum, std);
       const noiseMultiplier = valueAt('noiseMultiplier', options.noiseMultiplier ?? 0, step);
       shaper.finish?.({ engine, step, noise, noiseMultiplier, expectedBatchSize });
       optimizer.update(params, sum, expectedBatchSize, updateOptions);
@@ -98,6 +114,14 @@ export function privateStep(options: PrivateStepOptions): PrivateStep {
     },
     free: () => sum.free(),
   };
+}
+
+function unobservable(shaper: Shaper): GradshapeError {
+  return new GradshapeError(
+    'SHAPER_UNOBSERVABLE',
+    `privateStep: ${shaper.toString()} gives the examples no weights of their own, so an observer can't tell their parts of the sum; ` +
+      'expected a rule that weights whole gradients, such as flatClipping, or no observer.',
+  );
 }
 
 /** The rule of the options: their shaper, or flat clipping to their clip norm. @throws SHAPER_INVALID, CLIP_NORM_INVALID */

@@ -1,4 +1,4 @@
-import type { Engine, PerExampleGradients, Tensor } from '../engine/index.js';
+import type { Engine, PerExampleGradients, Tensor, Weights } from '../engine/index.js';
 import type { NeighbouringRelation } from './accounting/index.js';
 import type { NoiseSource } from './noise.js';
 
@@ -36,8 +36,11 @@ export interface Shaper {
    * parts depend on it too, or nothing is clipped: then no noise gives a guarantee. See `sensitivityOf`.
    */
   bound(step: number): number | null;
-  /** Adds the shaped gradients of a batch, or of a piece of it, to the sum. Non-finite gradients add 0. Called in a scope. */
-  accumulate(g: PerExampleGradients, sum: Tensor, context: ShapingContext): void;
+  /**
+   * Adds the shaped gradients of a batch, or of a piece of it, to the sum. Non-finite gradients add 0. Called in a scope.
+   * @returns each example's weight in the sum, for observers; undefined where the rule doesn't weight whole gradients
+   */
+  accumulate(g: PerExampleGradients, sum: Tensor, context: ShapingContext): Weights | undefined;
   /**
    * The gradient's part of the step's σ: more noise where the rule releases something else as well, and σ pays for both.
    * @default σ itself

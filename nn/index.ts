@@ -11,6 +11,16 @@ export {
 export { avgPool2d, type Conv2dOptions, conv2d, globalAvgPool, maxPool2d } from './conv-layers.js';
 export { type EvaluateOptions, type Evaluation, evaluate, predictions } from './evaluate.js';
 export {
+  type AnatomyOptions,
+  type EpochAnatomy,
+  type GradientAnatomy,
+  gradientAnatomy,
+  type PaperAnatomy,
+  type Stages,
+  type StepAnatomy,
+} from './gradient-anatomy.js';
+export type { GroupMoments, Groups, Quantiles, Signature } from './gradient-signature.js';
+export {
   constant,
   glorotNormal,
   glorotUniform,
@@ -78,4 +88,4 @@ export {
   train,
   trainEpoch,
 } from './train.js';
-export { type TrainingStep, type VanillaStepOptions, vanillaStep } from './train-step.js';
+export { type StepObserver, type TrainingStep, type VanillaStepOptions, vanillaStep } from './train-step.js';

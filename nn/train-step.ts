@@ -3,8 +3,11 @@ import {
   type BatchTensors,
   GradshapeError,
   type Parameters,
+  type PerExampleGradients,
+  perExample,
   sumGradient,
   type Tensor,
+  type Weights,
 } from '../engine/index.js';
 import type { Optimizer, UpdateOptions } from './optimizer.js';
 
@@ -25,9 +28,21 @@ export interface TrainingStep {
   free(): void;
 }
 
+/** Sees a step's gradients on their way to the update: `gradientAnatomy` is one. It must not change them. */
+export interface StepObserver {
+  /** A piece of the batch, with the weights of its examples in the step's sum; null where all are 1. */
+  piece(gradients: PerExampleGradients, weights: Weights | null): void;
+  /** The batch is complete: Σ wᵢ·gᵢ, before noise. */
+  summed(sum: Tensor): void;
+  /** The same sum, of which the update is made, and the standard deviation of the noise on it; 0 is none. */
+  noised(sum: Tensor, noiseStd: number): void;
+}
+
 export interface VanillaStepOptions {
   readonly params: Parameters;
   readonly optimizer: Optimizer;
+  /** Makes the step go by per-example gradients: the same numbers to rounding, at a little more cost. */
+  readonly observer?: StepObserver;
 }
 
 /**
@@ -40,14 +55,17 @@ export interface VanillaStepOptions {
  * });
  * step.finish();
  */
-export function vanillaStep({ params, optimizer }: VanillaStepOptions): TrainingStep {
+export function vanillaStep({ params, optimizer, observer }: VanillaStepOptions): TrainingStep {
   const { engine } = params;
   const sum = engine.allocateBlock([params.size], 'f32', 'the gradient');
   let drawn = 0;
   return {
     step: 0,
     accumulate(loss, batch) {
-      const { losses } = sumGradient(loss, params, batch, sum, drawn > 0);
+      const losses =
+        observer === undefined
+          ? sumGradient(loss, params, batch, sum, drawn > 0).losses
+          : observed(loss, params, batch, sum, drawn > 0, observer);
       if (losses.rank !== 1) {
         throw new GradshapeError(
           'LOSS_SHAPE',
@@ -68,11 +86,29 @@ export function vanillaStep({ params, optimizer }: VanillaStepOptions): Training
       drawn = 0;
       const bad = engine.kernels.firstNonFinite(sum.address, params.size);
       if (bad >= 0) throw nonFinite(this.step, params, bad, sum.view()[bad]!);
+      observer?.summed(sum);
+      observer?.noised(sum, 0);
       optimizer.update(params, sum, examples, options);
       this.step++;
     },
     free: () => sum.free(),
   };
+}
+
+/** Writes or adds a piece's gradients to the sum, in sight of the observer. */
+function observed<B extends BatchTensors>(
+  loss: BatchLoss<B>,
+  params: Parameters,
+  batch: B,
+  sum: Tensor,
+  accumulate: boolean,
+  observer: StepObserver,
+): Tensor {
+  if (!accumulate) params.engine.kernels.fill(sum.address, 0, sum.size);
+  const gradients = perExample(loss, params, batch);
+  gradients.weightedSums([new Float32Array(gradients.batch).fill(1)], [sum]);
+  observer.piece(gradients, null);
+  return gradients.losses;
 }
 
 function nonFinite(step: number, params: Parameters, at: number, value: number): GradshapeError {

@@ -67,6 +67,7 @@ export function adaptiveClipping(options: AdaptiveClippingOptions = {}): Adaptiv
       const factors = clipFactors(g.norms(), { clipNorm: clipNorm * tightening });
       g.discardNonFinite();
       g.weightedSums([factors], [sum]);
+      return factors;
     },
     gradientNoise(noiseMultiplier, expectedBatchSize) {
       if (noiseMultiplier === 0) return 0;

@@ -30,6 +30,7 @@ export function automaticClipping(
       const weights = weightsFrom(g.norms(), (norm) => (norm === 0 ? 0 : target / (norm + gamma)));
       g.discardNonFinite();
       g.weightedSums([weights], [sum]);
+      return weights;
     },
     toString: () => `automaticClipping(${clipNorm}, gamma ${gamma})`,
   };

@@ -38,7 +38,7 @@ function coordinateWise(description: string, centre: (sorted: Float32Array) => n
     bound: () => null,
     accumulate(g, sum) {
       const rows = finiteRows(g);
-      if (rows.length === 0) return;
+      if (rows.length === 0) return undefined;
       const gradients = g.array().view();
       const sums = sum.view();
       const size = sum.size;
@@ -48,6 +48,7 @@ function coordinateWise(description: string, centre: (sorted: Float32Array) => n
         column.sort();
         sums[j]! += centre(column) * rows.length;
       }
+      return undefined;
     },
     toString: () => `${description}, no guarantee`,
   };

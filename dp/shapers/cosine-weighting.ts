@@ -16,7 +16,7 @@ export function cosineWeighting(options: GeometricMedianOptions = {}): Shaper {
     wholeBatch: true,
     bound: () => null,
     accumulate(g, sum) {
-      if (g.batch === 0) return;
+      if (g.batch === 0) return [];
       const { centre, finite } = weiszfeld(g, options);
       const along = g.dots(centre).view();
       const length = Math.sqrt(centre.engine.kernels.squaredNorm(centre.address, centre.size));
@@ -24,7 +24,9 @@ export function cosineWeighting(options: GeometricMedianOptions = {}): Shaper {
         norm * length > 0 ? Math.max(along[i]! / (norm * length), 0) : 0,
       );
       const total = cosines.reduce((a, b) => a + b, 0);
-      if (total > 0) g.weightedSums([cosines.map((cosine) => (cosine * finite) / total)], [sum]);
+      const weights = cosines.map((cosine) => (total > 0 ? (cosine * finite) / total : 0));
+      if (total > 0) g.weightedSums([weights], [sum]);
+      return weights;
     },
     toString: () => `cosineWeighting(${iterations} iterations), no guarantee`,
   };

@@ -26,6 +26,7 @@ export function flatClipping({ clipNorm }: { readonly clipNorm: Scheduled }): Sh
       const factors = clipFactors(g.norms(), { clipNorm: at(step) * tightening });
       g.discardNonFinite();
       g.weightedSums([factors], [sum]);
+      return factors;
     },
     toString: () => `flatClipping(${typeof clipNorm === 'number' ? clipNorm : 'by schedule'})`,
   };

@@ -23,9 +23,11 @@ export function geometricMedian(options: GeometricMedianOptions = {}): Shaper {
     wholeBatch: true,
     bound: () => null,
     accumulate(g, sum) {
-      if (g.batch === 0) return;
-      const { weights, finite } = weiszfeld(g, options);
-      g.weightedSums([weights.map((weight) => weight * finite)], [sum]);
+      if (g.batch === 0) return [];
+      const { weights: shares, finite } = weiszfeld(g, options);
+      const weights = shares.map((share) => share * finite);
+      g.weightedSums([weights], [sum]);
+      return weights;
     },
     toString: () => `geometricMedian(${iterations} iterations), no guarantee`,
   };

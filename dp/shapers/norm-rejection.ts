@@ -39,6 +39,7 @@ export function normRejection({ maxNorm, factor }: NormRejectionOptions): Shaper
       const weights = weightsFrom(norms, (norm) => (norm <= largest ? 1 : 0));
       g.discardNonFinite();
       g.weightedSums([weights], [sum]);
+      return weights;
     },
     toString: () => `normRejection(${name} ${limit})${maxNorm === undefined ? ', no guarantee' : ''}`,
   };

@@ -55,6 +55,7 @@ export function perLayerClipping(options: PerLayerClippingOptions): Shaper {
           sum.view().set(before.view().subarray(offset, offset + size), offset);
         }
       }
+      return undefined;
     },
     toString: () =>
       `perLayerClipping(${[...layers].map(([layer, { clipNorm }]) => `${layer}: ${clipNorm}`).join(', ')})`,

@@ -27,6 +27,33 @@ function weightsByRow(
 }
 
 /**
+ * The examples of weight 0 left out, where they are more than half of the batch: sums over a small group, such as the
+ * poisons, then cost what its size does. Null where all are kept.
+ */
+function fewExamples(
+  { engine, batch }: Pick<Use, 'engine' | 'batch'>,
+  weights: number,
+  sides: readonly Tensor[],
+): { count: number; weights: number; rows: number[] } | null {
+  if (weights === 0) return null;
+  const all = new Float32Array(engine.memory.wasm.buffer, weights, batch);
+  const kept: number[] = [];
+  for (let i = 0; i < batch; i++) if (all[i] !== 0) kept.push(i);
+  const count = kept.length;
+  if (2 * count >= batch) return null;
+  const keep = (from: number, size: number): number => {
+    const { address } = engine.allocate([count, size], 'f32', 'weightedSums');
+    const memory = new Float32Array(engine.memory.wasm.buffer);
+    kept.forEach((i, row) => {
+      memory.copyWithin(address / 4 + row * size, from / 4 + i * size, from / 4 + (i + 1) * size);
+    });
+    return address;
+  };
+  const rows = sides.map((side) => keep(side.address, side.size / batch));
+  return { count, weights: keep(weights, 1), rows };
+}
+
+/**
  * A weight in a matrix product with the batch: ghost norms (Goodfellow 2015 for one position, Li et al. 2022 for
  * more), and sums of weighted gradients as one product Aᵀ · diag(w) · B (book-keeping, Bu et al. 2023).
  */
@@ -53,11 +80,12 @@ export function denseWeightRule<A>(sides: Sides<A>): PerExampleRule<A> {
     },
     weightedSum(use, weights, out, accumulate) {
       const { a, b, positions, inner, outer } = factors(use);
-      const scaleK = weightsByRow(use, weights, positions);
-      gemm(use.engine, [inner, outer, use.batch * positions], stored(a, true), stored(b), out, {
-        accumulate,
-        scaleK,
-      });
+      const few = fewExamples(use, weights, [a, b]);
+      const batch = few?.count ?? use.batch;
+      const scaleK = weightsByRow({ ...use, batch }, few?.weights ?? weights, positions);
+      const left = { address: few?.rows[0] ?? a.address, columns: inner, transposed: true };
+      const right = { address: few?.rows[1] ?? b.address, columns: outer };
+      gemm(use.engine, [inner, outer, batch * positions], left, right, out, { accumulate, scaleK });
     },
     ghost: {
       cheaper(use) {

@@ -1,0 +1,393 @@
+import {
+  type BlockTensor,
+  GradshapeError,
+  type Parameters,
+  type PerExampleGradients,
+  type Range,
+  Tensor,
+  type Weights,
+} from '../engine/index.js';
+import {
+  bothGroups,
+  cosineOf,
+  type Group,
+  type Groups,
+  groupNames,
+  type Quantiles,
+  quantiles,
+  ratioOf,
+  type Signature,
+} from './gradient-signature.js';
+import { layersOf, newVector, type Part, type Signatures, StageSums } from './group-sums.js';
+import type { StepObserver } from './train-step.js';
+
+export interface AnatomyOptions {
+  readonly params: Parameters;
+  /** Indices of the poisons in the data set that is trained on; for a control run, of clean examples in their place. */
+  readonly poison: ArrayLike<number>;
+  /** The parameter that the paper's definition looks at. @default the last layer's first one: its kernel */
+  readonly output?: string;
+  /** Also take the gradients apart as they were before shaping, at the cost of one more weighted sum. @default false */
+  readonly unshaped?: boolean;
+}
+
+/** The gradients as the step takes them, weighted (clipped) where it shapes; and as they were before. */
+export interface Stages {
+  readonly shaped: Signature;
+  /** The same as `shaped` where nothing is shaped; null unless asked for with `unshaped`. */
+  readonly raw: Signature | null;
+}
+
+/** The examples of a step, or of an epoch, taken apart. */
+export interface StepAnatomy {
+  readonly counts: Groups<number>;
+  /** Of all parameters. */
+  readonly whole: Stages;
+  /** Of each layer, by what stands before the last dot of its parameters' names. */
+  readonly layers: Readonly<Record<string, Stages>>;
+  /** Norms of the examples' own gradients, unshaped. */
+  readonly exampleNorms: Groups<Quantiles | null>;
+  /** Share of the examples with a weight below 1. */
+  readonly shareClipped: Groups<number | null>;
+  /** ‖Σ wᵢ·gᵢ‖ of each group over the noise's expected length, std · √parameters; null without noise. */
+  readonly signalToNoise: Groups<number> | null;
+}
+
+/** An epoch by the definition of Hong et al. (2020): the output kernel alone, shaped and noised as the step is. */
+export interface PaperAnatomy {
+  /**
+   * Norm of the unweighted mean, over the batches that have any, of the group's mean gradient in the batch. An epoch
+   * without a poison keeps the value of the one before.
+   */
+  readonly norms: Groups<number | null>;
+  /** ‖g_poison‖ / ‖g_clean‖ */
+  readonly ratio: number | null;
+  readonly cosine: number | null;
+  /** Sums over the batches instead of means, as for the paper's Figure 7; the cosine is the same. */
+  readonly sums: { readonly norms: Groups<number | null>; readonly ratio: number | null };
+  /** Batches with any example of the group. */
+  readonly batches: Groups<number>;
+}
+
+/** An epoch; `whole` and `layers` are of the mean over its examples, each at the parameters of its own step. */
+export interface EpochAnatomy extends StepAnatomy {
+  readonly steps: number;
+  readonly paper: PaperAnatomy;
+  /** Mean over the steps that have both groups, of all parameters, as the step takes them. */
+  readonly perStep: { readonly ratio: number | null; readonly cosine: number | null };
+  /** What stationarity alone makes of ratio and cosine: where N_c·g_c + N_p·g_p = 0, they are N_c/N_p and −1. */
+  readonly stationary: { readonly ratio: number | null; readonly cosine: -1 };
+}
+
+/** Takes the gradients of a training's steps apart. Give it to a step as its `observer`. */
+export interface GradientAnatomy extends StepObserver {
+  /** The last step; null before the first. */
+  readonly lastStep: StepAnatomy | null;
+  /** The epoch since the last call, as plain values. @throws BATCH_EMPTY when it had no step */
+  endEpoch(): EpochAnatomy;
+  free(): void;
+}
+
+/**
+ * Takes a training's gradients apart into clean and poisoned ones: norms of the groups' means, ratio and cosine, norms
+ * of the examples' own gradients, clipping, signal to noise; by step and epoch, by layer and whole. It looks at the
+ * step's own per-example gradients: there is one backward pass.
+ * @throws PARAMETER_UNKNOWN, INDEX_OUT_OF_RANGE; while training EXAMPLES_UNKNOWN, for batches not from a data set
+ * @example
+ * const anatomy = gradientAnatomy({ params, poison: [1, 5, 9] });
+ * const step = vanillaStep({ params, optimizer: adam({ learningRate: 0.01 }), observer: anatomy });
+ * trainEpoch({ model, params, data, step, batchSize: 4, seed: 1 }, 0);
+ * const { paper, stationary } = anatomy.endEpoch();
+ * console.log(paper.ratio, paper.cosine, stationary.ratio);
+ */
+export const gradientAnatomy = (options: AnatomyOptions): GradientAnatomy => new Anatomy(options);
+
+/** A group's examples: their norms, and how many were weighted down. */
+class Tally {
+  readonly norms: number[] = [];
+  count = 0;
+  clipped = 0;
+
+  add({ norms, count, clipped }: Tally): void {
+    for (const norm of norms) this.norms.push(norm);
+    this.count += count;
+    this.clipped += clipped;
+  }
+
+  get shareClipped(): number | null {
+    return this.count === 0 ? null : this.clipped / this.count;
+  }
+}
+
+const newTallies = (): Groups<Tally> => bothGroups(() => new Tally());
+
+/** Means of what there was; null of nothing. */
+class Mean {
+  private sum = 0;
+  private count = 0;
+
+  add(value: number | null): void {
+    if (value === null) return;
+    this.sum += value;
+    this.count++;
+  }
+
+  get value(): number | null {
+    return this.count === 0 ? null : this.sum / this.count;
+  }
+}
+
+const newMeans = () => ({ ratio: new Mean(), cosine: new Mean(), signal: bothGroups(() => new Mean()) });
+
+/** What a step's or an epoch's anatomy is made from. */
+interface Findings {
+  readonly shaped: Signatures;
+  readonly raw: Signatures | null;
+  readonly tallies: Groups<Tally>;
+  readonly signalToNoise: Groups<number> | null;
+}
+
+class Anatomy implements GradientAnatomy {
+  private last: Findings | null = null;
+  private readonly params: Parameters;
+  private readonly poison: ReadonlySet<number>;
+  private readonly layers: readonly Part[];
+  private readonly output: Range;
+  private readonly paper: PaperMeans;
+  private readonly taken: StageSums;
+  /** Before shaping, with the step's sum over all examples. */
+  private readonly unshaped: { readonly sums: StageSums; readonly sum: BlockTensor } | null;
+  private shapes = false;
+  private stepTally = newTallies();
+  private epochTally = newTallies();
+  private means = newMeans();
+  private steps = 0;
+
+  constructor({ params, poison, output, unshaped = false }: AnatomyOptions) {
+    this.params = params;
+    this.poison = indexSet(poison);
+    this.layers = layersOf(params);
+    this.output = rangeOf(params, output ?? this.layers.at(-1)!.parameters[0]!);
+    this.paper = new PaperMeans(this.output.to - this.output.from);
+    this.taken = new StageSums(params, this.layers);
+    this.unshaped = unshaped ? { sums: new StageSums(params, this.layers), sum: newVector(params) } : null;
+  }
+
+  piece(gradients: PerExampleGradients, weights: Weights | null): void {
+    const poisoned = this.poisonedIn(gradients);
+    const factors = weights === null ? null : hostWeights(weights);
+    this.tally(gradients, poisoned, factors);
+    this.taken.step.piece(gradients, poisoned, factors);
+    if (factors === null) return;
+    this.shapes = true;
+    if (this.unshaped === null) return;
+    gradients.weightedSums([new Float32Array(gradients.batch).fill(1)], [this.unshaped.sum]);
+    this.unshaped.sums.step.piece(gradients, poisoned, null);
+  }
+
+  /** 1 for poisons, 0 for clean examples. */
+  private poisonedIn({ losses }: PerExampleGradients): Float32Array {
+    const indices = losses.examples?.indices?.values();
+    if (indices === undefined) {
+      throw new GradshapeError(
+        'EXAMPLES_UNKNOWN',
+        'gradientAnatomy: the batch does not say which examples it holds, so clean and poisoned can’t be told apart; ' +
+          'take it with data.batch(indices).',
+      );
+    }
+    const poisoned = new Float32Array(indices.length);
+    for (let i = 0; i < indices.length; i++) if (this.poison.has(indices[i]!)) poisoned[i] = 1;
+    return poisoned;
+  }
+
+  private tally(gradients: PerExampleGradients, poisoned: Float32Array, factors: Float32Array | null): void {
+    const squared = gradients.norms().squared.view();
+    for (let i = 0; i < squared.length; i++) {
+      const tally = this.stepTally[poisoned[i] === 1 ? 'poison' : 'clean'];
+      tally.count++;
+      if (Number.isFinite(squared[i])) tally.norms.push(Math.sqrt(squared[i]!));
+      if (factors !== null && factors[i]! < 1) tally.clipped++;
+    }
+  }
+
+  summed(sum: Tensor): void {
+    const shaped = this.taken.closeStep(sum);
+    const raw = this.shapes ? (this.unshaped?.sums.closeStep(this.unshaped.sum) ?? null) : shaped;
+    this.last = { shaped, raw, tallies: this.stepTally, signalToNoise: null };
+    this.means.ratio.add(shaped.whole.ratio);
+    this.means.cosine.add(shaped.whole.cosine);
+    this.paper.summed(this.outputOf(sum), this.outputOf(this.taken.step.poison), this.taken.step.counts);
+  }
+
+  noised(sum: Tensor, noiseStd: number): void {
+    this.paper.noised(this.outputOf(sum));
+    if (noiseStd > 0) {
+      const signalToNoise = this.signalToNoise(this.last!, noiseStd);
+      this.last = { ...this.last!, signalToNoise };
+      for (const group of groupNames) this.means.signal[group].add(signalToNoise[group]);
+    }
+    for (const group of groupNames) this.epochTally[group].add(this.stepTally[group]);
+    this.taken.step.clear();
+    if (this.shapes && this.unshaped !== null) {
+      this.unshaped.sums.step.clear();
+      this.params.engine.kernels.fill(this.unshaped.sum.address, 0, this.params.size);
+    }
+    this.stepTally = newTallies();
+    this.steps++;
+  }
+
+  /** A copy of the output kernel's part of a vector. */
+  private outputOf(vector: Tensor): Float32Array {
+    const { buffer } = this.params.engine.memory.wasm;
+    const { from, to } = this.output;
+    return new Float32Array(buffer, vector.address + from * 4, to - from).slice();
+  }
+
+  private signalToNoise({ shaped, tallies }: Findings, noiseStd: number): Groups<number> {
+    const trained = this.params.trainableEntries.reduce((sum, { size }) => sum + size, 0);
+    const noise = noiseStd * Math.sqrt(trained);
+    return bothGroups((group) => ((shaped.whole.norms[group] ?? 0) * tallies[group].count) / noise);
+  }
+
+  get lastStep(): StepAnatomy | null {
+    return this.last === null ? null : this.anatomyOf(this.last);
+  }
+
+  private anatomyOf({ shaped, raw, tallies, signalToNoise }: Findings): StepAnatomy {
+    const layers = this.layers.map(({ name }): [string, Stages] => [
+      name,
+      { shaped: shaped.layers[name]!, raw: raw?.layers[name] ?? null },
+    ]);
+    return {
+      counts: bothGroups((group) => tallies[group].count),
+      whole: { shaped: shaped.whole, raw: raw?.whole ?? null },
+      layers: Object.fromEntries(layers),
+      exampleNorms: bothGroups((group) => quantiles(tallies[group].norms)),
+      shareClipped: bothGroups((group) => tallies[group].shareClipped),
+      signalToNoise,
+    };
+  }
+
+  endEpoch(): EpochAnatomy {
+    if (this.steps === 0) {
+      throw new GradshapeError(
+        'BATCH_EMPTY',
+        'gradientAnatomy: endEpoch() was called before any step of the epoch. Give the anatomy to the step as its observer.',
+      );
+    }
+    const { ratio, cosine, signal } = this.means;
+    const signals = bothGroups((group) => signal[group].value);
+    const shaped = this.taken.closeEpoch();
+    const raw = this.shapes ? (this.unshaped?.sums.closeEpoch() ?? null) : shaped;
+    const signalToNoise = signals.clean === null ? null : (signals as Groups<number>);
+    const epoch = this.anatomyOf({ shaped, raw, tallies: this.epochTally, signalToNoise });
+    const { clean, poison } = epoch.counts;
+    const result: EpochAnatomy = {
+      ...epoch,
+      steps: this.steps,
+      paper: this.paper.endEpoch(),
+      perStep: { ratio: ratio.value, cosine: cosine.value },
+      stationary: { ratio: poison === 0 ? null : clean / poison, cosine: -1 },
+    };
+    this.epochTally = newTallies();
+    this.means = newMeans();
+    this.steps = 0;
+    return result;
+  }
+
+  free(): void {
+    this.taken.free();
+    this.unshaped?.sums.free();
+    this.unshaped?.sum.free();
+  }
+}
+
+/** The paper's means over batches, of the output kernel alone; in f64. */
+class PaperMeans {
+  private sums: Groups<Float64Array>;
+  private batches = { clean: 0, poison: 0 };
+  /** The last mean that there was; kept over epochs without. */
+  private readonly means: { clean: Float64Array | null; poison: Float64Array | null } = {
+    clean: null,
+    poison: null,
+  };
+  private step: { whole: Float32Array; poison: Float32Array; counts: Groups<number> } | null = null;
+
+  constructor(private readonly size: number) {
+    this.sums = this.newSums();
+  }
+
+  private newSums(): Groups<Float64Array> {
+    return bothGroups(() => new Float64Array(this.size));
+  }
+
+  summed(whole: Float32Array, poison: Float32Array, counts: Groups<number>): void {
+    this.step = { whole, poison, counts: { ...counts } };
+  }
+
+  /** Adds the batch: each group's sum, and the same noise on both, over the group's own size. */
+  noised(noisy: Float32Array): void {
+    const { whole, poison, counts } = this.step!;
+    const add = (group: Group, sum: (i: number) => number): void => {
+      if (counts[group] === 0) return;
+      const into = this.sums[group];
+      const share = 1 / counts[group];
+      for (let i = 0; i < into.length; i++) into[i]! += share * (sum(i) + noisy[i]! - whole[i]!);
+      this.batches[group]++;
+    };
+    add('clean', (i) => whole[i]! - poison[i]!);
+    add('poison', (i) => poison[i]!);
+  }
+
+  endEpoch(): PaperAnatomy {
+    const batches = { ...this.batches };
+    for (const group of groupNames) {
+      if (batches[group] > 0) this.means[group] = this.sums[group].map((value) => value / batches[group]);
+    }
+    const { clean, poison } = this.means;
+    const norms = { clean: length(clean), poison: length(poison) };
+    const totals = bothGroups((group) => (batches[group] > 0 ? length(this.sums[group]) : null));
+    this.sums = this.newSums();
+    this.batches = { clean: 0, poison: 0 };
+    return {
+      norms,
+      ratio: ratioOf(norms),
+      cosine: clean === null || poison === null ? null : cosineOf(norms, dot(clean, poison)),
+      sums: { norms: totals, ratio: ratioOf(totals) },
+      batches,
+    };
+  }
+}
+
+function hostWeights(weights: Weights): Float32Array {
+  return weights instanceof Tensor ? (weights.values() as Float32Array) : Float32Array.from(weights);
+}
+
+function dot(a: Float64Array, b: Float64Array): number {
+  return a.reduce((sum, value, i) => sum + value * b[i]!, 0);
+}
+
+function length(vector: Float64Array | null): number | null {
+  return vector === null ? null : Math.sqrt(dot(vector, vector));
+}
+
+function indexSet(indices: ArrayLike<number>): ReadonlySet<number> {
+  const set = new Set<number>();
+  for (let i = 0; i < indices.length; i++) {
+    const index = indices[i]!;
+    if (!(Number.isInteger(index) && index >= 0)) {
+      throw new GradshapeError(
+        'INDEX_OUT_OF_RANGE',
+        `gradientAnatomy: poison[${i}] is ${index}; expected examples' indices, whole numbers from 0.`,
+      );
+    }
+    set.add(index);
+  }
+  return set;
+}
+
+function rangeOf(params: Parameters, name: string): Range {
+  params.get(name);
+  const { offset, size } = params.entries.find((entry) => entry.name === name)!;
+  return { from: offset, to: offset + size };
+}

@@ -1,0 +1,113 @@
+/** One value for the clean examples, one for the poisons. */
+export interface Groups<T> {
+  readonly clean: T;
+  readonly poison: T;
+}
+
+export const groupNames = ['clean', 'poison'] as const;
+export type Group = (typeof groupNames)[number];
+
+export const bothGroups = <T>(of: (group: Group) => T): Groups<T> => ({
+  clean: of('clean'),
+  poison: of('poison'),
+});
+
+/** How the mean gradients of clean examples and poisons lie to each other; null where a group has no examples. */
+export interface Signature {
+  /** ‖g‖ of each group's mean gradient. */
+  readonly norms: Groups<number | null>;
+  /** ‖g_poison‖ / ‖g_clean‖ */
+  readonly ratio: number | null;
+  readonly cosine: number | null;
+  /** The same, freed of the group's size; null too where chance is as large as the gradient. */
+  readonly corrected: {
+    readonly norms: Groups<number | null>;
+    readonly ratio: number | null;
+    readonly cosine: number | null;
+  };
+  /** ‖G_c + G_p‖ / (‖G_c‖ + ‖G_p‖) of the groups' sums: 0 where they cancel (stationarity), 1 where they pull as one. */
+  readonly residual: number | null;
+}
+
+/** What a signature is computed from: sums over a group's n examples. */
+export interface GroupMoments {
+  readonly counts: Groups<number>;
+  /** ‖Σ gᵢ‖² */
+  readonly squaredSums: Groups<number>;
+  /** Σ ‖gᵢ‖² */
+  readonly squares: Groups<number>;
+  /** ⟨Σ_clean gᵢ, Σ_poison gᵢ⟩ */
+  readonly dot: number;
+}
+
+/**
+ * A mean over few examples is longer than one over many, by chance alone: E‖ḡ‖² = ‖E g‖² + tr Cov / n. The corrected
+ * norms are those of the unbiased estimate of ‖E g‖², the mean of ⟨gᵢ, gⱼ⟩ over pairs i ≠ j:
+ * (‖Σ gᵢ‖² − Σ ‖gᵢ‖²) / (n(n − 1)).
+ */
+export function signature({ counts, squaredSums, squares, dot }: GroupMoments): Signature {
+  const norms = bothGroups((group) => {
+    const n = counts[group];
+    return n === 0 ? null : Math.sqrt(squaredSums[group]) / n;
+  });
+  const unbiased = bothGroups((group) => {
+    const n = counts[group];
+    const squared = n < 2 ? 0 : (squaredSums[group] - squares[group]) / (n * (n - 1));
+    return squared > 0 ? Math.sqrt(squared) : null;
+  });
+  const meanDot = dot / (counts.clean * counts.poison);
+  const lengths = Math.sqrt(squaredSums.clean) + Math.sqrt(squaredSums.poison);
+  const together = Math.max(0, squaredSums.clean + squaredSums.poison + 2 * dot);
+  return {
+    norms,
+    ratio: ratioOf(norms),
+    cosine: cosineOf(norms, meanDot),
+    corrected: { norms: unbiased, ratio: ratioOf(unbiased), cosine: cosineOf(unbiased, meanDot) },
+    residual: lengths > 0 && norms.poison !== null ? Math.sqrt(together) / lengths : null,
+  };
+}
+
+/** poison / clean; null where there is no such number. */
+export function ratioOf({ clean, poison }: Groups<number | null>): number | null {
+  return clean === null || poison === null || clean === 0 ? null : poison / clean;
+}
+
+/** The cosine of a dot product, kept in [−1, 1] against rounding; null where a length is 0 or missing. */
+export function cosineOf({ clean, poison }: Groups<number | null>, dot: number): number | null {
+  const lengths = (clean ?? 0) * (poison ?? 0);
+  return lengths > 0 ? Math.min(1, Math.max(-1, dot / lengths)) : null;
+}
+
+/** A distribution in eight numbers. */
+export interface Quantiles {
+  readonly mean: number;
+  readonly min: number;
+  readonly q5: number;
+  readonly q25: number;
+  readonly median: number;
+  readonly q75: number;
+  readonly q95: number;
+  readonly max: number;
+}
+
+/** Quantiles with linear interpolation (R's type 7); null of nothing. */
+export function quantiles(values: readonly number[]): Quantiles | null {
+  if (values.length === 0) return null;
+  const sorted = Float64Array.from(values).sort();
+  const at = (q: number): number => {
+    const place = q * (sorted.length - 1);
+    const below = Math.floor(place);
+    const above = Math.min(below + 1, sorted.length - 1);
+    return sorted[below]! + (place - below) * (sorted[above]! - sorted[below]!);
+  };
+  return {
+    mean: sorted.reduce((sum, value) => sum + value, 0) / sorted.length,
+    min: at(0),
+    q5: at(0.05),
+    q25: at(0.25),
+    median: at(0.5),
+    q75: at(0.75),
+    q95: at(0.95),
+    max: at(1),
+  };
+}
