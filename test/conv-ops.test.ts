@@ -229,6 +229,12 @@ test('what does not convolve is an error that says which number is wrong', () =>
       conv2d(x, filter, bias, { dilation: [1, 1.5] }),
     );
     message('WINDOW_INVALID', /padding is -1/, () => conv2d(x, filter, bias, { padding: -1 }));
+    message('CONV_OPTIONS_INVALID', /algorithm is 'winograd'; expected 'auto' or 'direct'/, () =>
+      conv2d(x, filter, bias, { algorithm: 'winograd' as 'auto' }),
+    );
+    message('CONV_OPTIONS_INVALID', /activation is 'tanh'/, () =>
+      conv2d(x, filter, bias, { activation: 'tanh' as 'relu' }),
+    );
     message('WINDOW_INVALID', /padding is "full"/, () =>
       conv2d(x, filter, bias, { padding: 'full' as 'same' }),
     );

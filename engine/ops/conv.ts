@@ -147,18 +147,28 @@ const inputGradient = (dOut: Tensor, filter: Tensor, attributes: ConvAttributes,
 const filterGradient = (x: Tensor, dOut: Tensor, attributes: ConvAttributes, shape: Shape): Tensor =>
   run(convOps.conv2dFilterGradient, [x, dOut], { ...sliding(attributes), shape });
 
+function checkOneOf(option: string, value: string, known: readonly string[]): void {
+  if (known.includes(value)) return;
+  throw new GradshapeError(
+    'CONV_OPTIONS_INVALID',
+    `conv2d: ${option} is '${String(value)}'; expected '${known.join("' or '")}'.`,
+  );
+}
+
 /**
  * Two-dimensional convolution (cross-correlation, as in every deep learning library): activation(x ⋆ filter + bias).
  * @param x f32 [batch, height, width, in]
  * @param filter f32 [kernel height, kernel width, in / groups, out]
  * @param bias f32 [out], or null for none
  * @returns f32 [batch, height', width', out]
- * @throws SHAPE_MISMATCH, WINDOW_INVALID, GROUPS_INVALID
+ * @throws SHAPE_MISMATCH, WINDOW_INVALID, GROUPS_INVALID, CONV_OPTIONS_INVALID
  * @example conv2d(x, filter, bias, { padding: 'same', activation: 'relu' })
  */
 export function conv2d(x: Tensor, filter: Tensor, bias: Tensor | null, options: ConvOptions = {}): Tensor {
   const { stride = 1, padding = 'valid', dilation = 1, groups = 1 } = options;
   const { algorithm = 'auto', activation = 'none' } = options;
+  checkOneOf('algorithm', algorithm, ['auto', 'direct']);
+  checkOneOf('activation', activation, ['none', 'relu']);
   const both = { stride: bothOf(stride), dilation: bothOf(dilation) };
   const attributes = { ...both, padding, groups, algorithm, activation };
   const added = bias ?? x.engine.full([filter.shape[filter.rank - 1] ?? 0], 0);
