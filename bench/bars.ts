@@ -68,7 +68,7 @@ const rules: readonly BarRule[] = [
   atMost('step/W1/ghost', 'ms', 0.35),
   atMost('step/W2/ghost', 'ms', 1),
   atMost('step/W3/ghost', 'ms', 4),
-  atMost('step/W4/vanilla', 'ms', 550),
+  atMost('step/W4/vanilla', 'ms', 400),
   atMost('memory/W4/ghost', 'MB', 300),
   [
     'cold start beyond an empty process',

@@ -264,6 +264,46 @@ test('ghost, materialize and loop agree on random convolutional networks', () =>
   assert.ok(convolutions > 75, String(convolutions));
 });
 
+test('an example that overflows leaves no trace in a private step', () => {
+  const model = sequential(
+    conv2d(2, 4, 3, same),
+    groupNorm(2, 4),
+    relu(),
+    residual(conv2d(4, 4, 3, same), layerNorm(4)),
+    maxPool2d(2),
+    flatten(),
+    dense(24, 3),
+  );
+  const size = 24 * 2;
+  const values = Float32Array.from(numbers(8, 4 * size));
+  // Example 2: squares overflow float32, so that its activations become infinite and its gradient NaN.
+  values.fill(3e38, 2 * size, 3 * size);
+  const data = engine.dataset({ x: values, y: Int32Array.of(0, 1, 2, 0), shape: [4, 6, 2] });
+  for (const strategy of ['ghost', 'materialize', 'loop'] as const) {
+    const after = [
+      [0, 1, 2, 3],
+      [0, 1, 3],
+    ].map((indices) => {
+      using params = model.init(engine, { seed: 1 });
+      params.get('0.filter').view().fill(2);
+      const step = privateStep({
+        params,
+        optimizer: sgd({ learningRate: 0.1 }),
+        ...{ clipNorm: 1, noiseMultiplier: 0, expectedBatchSize: 3, strategy },
+      });
+      engine.scope(() => {
+        step.accumulate((p, b) => crossEntropy(model.apply(p, b.x), b.y), data.batch(indices));
+      });
+      step.finish();
+      step.free();
+      return params.values();
+    });
+    assert.ok(after[0]!.every(Number.isFinite), strategy);
+    sameNumbers(after[0]!, after[1]!, strategy);
+  }
+  data.free();
+});
+
 test('a ReLU after a convolution is fused into it without changing a bit', () => {
   engine.scope(() => {
     const fused = sequential(conv2d(2, 5, 3, same), relu(), flatten(), dense(60, 3));
