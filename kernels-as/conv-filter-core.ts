@@ -102,8 +102,8 @@ function packPatches(
 }
 
 /**
- * out [kernelHeight, kernelWidth, channels / groups, outChannels] (+)= Σ over examples from…to-1, and their positions, one
- * after the other, of scale[example]·patchᵀ·dOut; scale may be 0 (none).
+ * out [kernelHeight, kernelWidth, channels / groups, outChannels] (+)= Σ over examples from…to-1, and their
+ * positions, one after the other, of scale[example]·patchᵀ·dOut; scale may be 0 (none).
  */
 export function addFilterGradient(
   out: usize, x: usize, dOut: usize, scale: usize, g: Geometry, from: i32, to: i32, accumulate: i32, scratch: usize,
@@ -116,7 +116,8 @@ export function addFilterGradient(
   if (!accumulate) memory.fill(out, 0, <usize>(g.kernelHeight * g.kernelWidth * g.channels) << 2);
   for (let i = from; i < to; i++) {
     addDepthwiseGradient(
-      out, x + (<usize>(i * g.height * g.width * g.channels) << 2), dOut + (<usize>(i * positions * g.channels) << 2),
+      out, x + (<usize>(i * g.height * g.width * g.channels) << 2),
+      dOut + (<usize>(i * positions * g.channels) << 2),
       scale ? load<f32>(scale + (<usize>i << 2)) : 1, g,
     );
   }

@@ -1,6 +1,7 @@
 // Winograd's convolutions for 3×3 filters of stride 1 (see winograd-core): forward, gradient to the input, and filter
-// gradients, for channels in multiples of 8. Bits are a function of the example and the filter alone; filter gradients are
-// transformed back example by example and added in their order, so that a batch in pieces gives the bits of the whole.
+// gradients, for channels in multiples of 8. Bits are a function of the example and the filter alone; filter
+// gradients are transformed back example by example and added in their order, so that a batch in pieces gives
+// the bits of the whole.
 import { Geometry } from './conv-core';
 import { NR, madd, packB, tile } from './gemm-core';
 import {
@@ -28,7 +29,8 @@ function ceilDiv(n: i32, by: i32): i32 {
 function forwardBytes(channels: i32, outChannels: i32): i32 {
   const tiles = blockTiles(channels, outChannels);
   return (
-    3 * BLOCK_BYTES + 36 * channels * 4 + 9 * channels * outChannels * 4 + <i32>POINTS * (channels * outChannels * 4 + APART) +
+    3 * BLOCK_BYTES + 36 * channels * 4 + 9 * channels * outChannels * 4 +
+    <i32>POINTS * (channels * outChannels * 4 + APART) +
     <i32>POINTS * (tiles * (channels + outChannels) * 4 + 2 * APART)
   );
 }
