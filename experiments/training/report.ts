@@ -37,6 +37,11 @@ export async function writeTrainingReport(
   const accuracies: [string, (row: EpochRow) => number][] = [['test accuracy', (row) => row.testAccuracy]];
   if (sets.validation) accuracies.push(['validation accuracy', (row) => row.validationAccuracy!]);
   if (sets.inexactTest) accuracies.push(['accuracy, inexact test images', (row) => row.inexactTestAccuracy!]);
+  // A few epochs get a tick each.
+  const epochAxis = {
+    label: 'epoch',
+    scale: rows.length <= 20 ? ('category' as const) : ('linear' as const),
+  };
   const line = (name: string, of: (row: EpochRow) => number) => ({
     name,
     points: rows.map((row) => ({ x: row.epoch, y: of(row) })),
@@ -53,13 +58,13 @@ export async function writeTrainingReport(
     figures: [
       lineFigure({
         title: 'Accuracy',
-        x: { label: 'epoch' },
+        x: epochAxis,
         y: { label: 'accuracy', format: '.3f' },
         series: accuracies.map(([name, of]) => line(name, of)),
       }),
       lineFigure({
         title: 'Loss',
-        x: { label: 'epoch' },
+        x: epochAxis,
         y: { label: 'mean cross-entropy', format: '.3f' },
         series: [line('training', (row) => row.trainLoss), line('test', (row) => row.testLoss)],
         caption: 'Training: the mean over the epoch, each example before its update.',
