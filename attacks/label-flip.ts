@@ -4,6 +4,7 @@ import {
   type Budget,
   budgetCount,
   copyExamples,
+  type Json,
   type PoisonedSet,
   withAdded,
   withRelabelled,
@@ -35,7 +36,7 @@ export interface Flip {
 export function flipLabels(base: LabelledSet, options: FlipOptions): PoisonedSet {
   const flip = checkedFlip('flipLabels', base, options);
   const chosen = choose(flip.count, base.y.length, publicGenerator(flip.seed, 'poison'));
-  return flipped(base, chosen, flip, 'label-flip');
+  return flipped(base, chosen, otherLabels(base, chosen, flip), flip, 'label-flip');
 }
 
 /** @throws BUDGET_INVALID, LABEL_OUT_OF_RANGE, MODE_UNKNOWN */
@@ -59,17 +60,22 @@ export function checkedFlip(caller: string, base: LabelledSet, options: FlipOpti
   return { count, mode, classes, seed };
 }
 
-/** The set where the chosen examples, or copies of them, carry another label. */
+/** Another label for each of these examples: the opposite one of two, else one of the others at random. */
+export function otherLabels(base: LabelledSet, chosen: Int32Array, { classes, seed }: Flip): Int32Array {
+  const offsets = publicGenerator(seed, 'poison', 1);
+  return chosen.map((i) => (base.y[i]! + uniformInt(offsets, 1, classes - 1)) % classes);
+}
+
+/** The set where the chosen examples, or copies of them, carry these labels. */
 export function flipped(
   base: LabelledSet,
   chosen: Int32Array,
+  labels: Int32Array,
   { count, mode, classes, seed }: Flip,
   attack: string,
-  more: { readonly [option: string]: number } = {},
+  more: { readonly [option: string]: Json } = {},
 ): PoisonedSet {
-  const offsets = publicGenerator(seed, 'poison', 1);
-  const labels = chosen.map((i) => (base.y[i]! + uniformInt(offsets, 1, classes - 1)) % classes);
-  const spec = { attack, seed, count, mode, classes, ...more };
+  const spec = { ...more, attack, seed, count, mode, classes };
   if (mode === 'in-place') return withRelabelled(base, chosen, labels, spec);
   return withAdded(base, copyExamples(base, chosen, labels), spec);
 }

@@ -36,7 +36,7 @@ export interface SlabParameters {
   readonly centroids?: 'poisoned' | 'clean';
   /** Whether poisons stay in [0, 1], or the sphere and the slab alone bound them. @default true */
   readonly box?: boolean;
-  /** Steps of online learning. @default 100 */
+  /** Steps of online learning. @default 30 */
   readonly iterations?: number;
   /** ρ: the model's weights and bias stay in a ball of this radius. @default 8 */
   readonly radius?: number;
@@ -72,7 +72,7 @@ const defaults: Required<SlabParameters> = {
   quantile: 0.65,
   centroids: 'poisoned',
   box: true,
-  iterations: 100,
+  iterations: 30,
   radius: 8,
   learningRate: 0.01,
   divisions: 10,
