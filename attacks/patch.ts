@@ -28,7 +28,7 @@ export interface Patch {
 /**
  * The same images with a patch on each: a backdoor's trigger. Labels stay.
  * @throws SHAPE_MISMATCH, PATCH_INVALID
- * @example const triggered = stampPatch(test, { size: 4 });
+ * @example const triggered = stampPatch(set, { size: 4 });
  */
 export function stampPatch(set: LabelledSet, patch: Patch): LabelledSet {
   const [height, width, channels] = imageShape('stampPatch', set);
@@ -58,7 +58,7 @@ export type PatchBackdoorOptions = Budget & {
  * A patch backdoor (Gu et al. 2017, "BadNets"): copies of training images with a patch and the attacker's label join the
  * set. Copies of random images of any class, as in Hong et al. (2020, §3.3); of the attacker's own class under `cleanLabel`.
  * @throws BUDGET_INVALID, SEED_INVALID, LABEL_OUT_OF_RANGE, SHAPE_MISMATCH, PATCH_INVALID
- * @example const poisoned = patchBackdoor(set, { ratio: 0.01, seed: 1, patch: { size: 4 }, label: 4 });
+ * @example const poisoned = patchBackdoor(set, { ratio: 0.25, seed: 1, patch: { size: 4 }, label: 1 });
  */
 export function patchBackdoor(base: LabelledSet, options: PatchBackdoorOptions): PoisonedSet {
   const caller = 'patchBackdoor';

@@ -28,7 +28,7 @@ export type WatermarkOptions = Budget & {
  * Feature collision by watermark (Hong et al. 2020, §3.2; Shafahi et al. 2018): poisons
  * clip((1 − α)·base image + α·target image, 0, 1), one a pair of training images, join the set.
  * @throws BUDGET_INVALID, SEED_INVALID, LABEL_OUT_OF_RANGE, ALPHA_INVALID, MODE_UNKNOWN
- * @example const poisoned = watermarkCollision(set, { count: 100, seed: 1, base: 0, target: 1, alpha: 0.6 });
+ * @example const poisoned = watermarkCollision(set, { count: 3, seed: 1, base: 0, target: 1, alpha: 0.6 });
  */
 export function watermarkCollision(set: LabelledSet, options: WatermarkOptions): PoisonedSet {
   const caller = 'watermarkCollision';

@@ -162,7 +162,9 @@ function checkOneOf(option: string, value: string, known: readonly string[]): vo
  * @param bias f32 [out], or null for none
  * @returns f32 [batch, height', width', out]
  * @throws SHAPE_MISMATCH, WINDOW_INVALID, GROUPS_INVALID, CONV_OPTIONS_INVALID
- * @example conv2d(x, filter, bias, { padding: 'same', activation: 'relu' })
+ * @example
+ * const filter = engine.full([3, 3, 1, 8], 0.1);
+ * ops.conv2d(x, filter, null, { padding: 'same', activation: 'relu' }).shape; // [3, 28, 28, 8]
  */
 export function conv2d(x: Tensor, filter: Tensor, bias: Tensor | null, options: ConvOptions = {}): Tensor {
   const { stride = 1, padding = 'valid', dilation = 1, groups = 1 } = options;
