@@ -1,6 +1,14 @@
 export * from './accounting/index.js';
 export { type ClipOptions, clipFactors } from './clip.js';
 export {
+  makePrivate,
+  makePrivateWithEpsilon,
+  type PrivateStepReport,
+  type PrivateTargetOptions,
+  type PrivateTraining,
+  type PrivateTrainingOptions,
+} from './make-private.js';
+export {
   type AddNoiseOptions,
   addNoise,
   type NoiseSource,
@@ -8,7 +16,16 @@ export {
   secureNoise,
   seededNoise,
 } from './noise.js';
+export { type PrivacyPlan, type PrivacyPlanOptions, privacyPlan, type Sampling } from './plan.js';
 export { type PrivateStep, type PrivateStepOptions, privateStep } from './private-step.js';
+export {
+  fixedSizeSampler,
+  poissonSampler,
+  type Sampler,
+  type SecretSamplerOptions,
+  shuffledSampler,
+} from './sampling.js';
 export { geometricSchedule, linearSchedule, type Scheduled } from './schedules.js';
 export { type ReleaseContext, type Shaper, type ShapingContext, sensitivityOf } from './shaper.js';
 export * from './shapers/index.js';
+export { type ModelIssue, validateModel } from './validate-model.js';
