@@ -1,4 +1,12 @@
 export * from './accounting/index.js';
+export { auditCanaries, type CanaryAuditOptions, type CanaryAuditResult } from './audit-canaries.js';
+export {
+  type AuditRun,
+  auditMembership,
+  auditPoisoning,
+  type RunsAuditOptions,
+  type RunsAuditResult,
+} from './audit-runs.js';
 export { type ClipOptions, clipFactors } from './clip.js';
 export {
   makePrivate,

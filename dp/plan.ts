@@ -1,4 +1,5 @@
 import { checkSeed, type Engine, GradshapeError } from '../engine/index.js';
+import { relationOf } from './accounting/events.js';
 import {
   type Accountant,
   type AccountantName,
@@ -136,7 +137,7 @@ export function privacyPlan(options: PrivacyPlanOptions): PrivacyPlan {
   const accountantAfter = (done = steps, name = accountant): Accountant =>
     createAccountant(name, [...previous, ...phases(done)]);
   const origin = seed === undefined ? 'secure' : 'seeded';
-  const { relation } = accountantAfter(steps, 'rdp').epsilon(0.5);
+  const relation = relationOf([...previous, ...phases()]);
   return {
     sampling,
     relation,
