@@ -236,8 +236,19 @@ test('extremes: a finite bound, never above the Rényi bound', () => {
   }
 });
 
+test('next to no noise: an example counts as often as it is drawn, so ε is a quantile of the binomial', () => {
+  // P[Binomial(1000, 0.01) ≥ 26] = 1.56e-5 and P[… ≥ 27] = 5.6e-6: at δ = 1e-5 the loss of 26 draws is reached.
+  for (const sigma of [1e-3, 1e-5, 1e-8]) {
+    const oneDraw = 1 / (2 * sigma * sigma);
+    const pld = pldAccountant().step(poisson(0.01, sigma), 1000).epsilon(1e-5).epsilon / oneDraw;
+    const rdp = rdpAccountant().step(poisson(0.01, sigma), 1000).epsilon(1e-5).epsilon / oneDraw;
+    assert.ok(pld > 25.99 && pld < 26.1, `${pld} draws`);
+    assert.ok(rdp > pld && rdp < 29, `${rdp} draws`);
+  }
+});
+
 test('where no grid reaches, the Rényi bound is returned and that is said', () => {
-  const guarantee = pldAccountant().step(poisson(0.01, 1e-8), 1000).epsilon(1e-5);
+  const guarantee = pldAccountant().step(poisson(0.999, 0.001), 100).epsilon(1e-5);
   assert.is(guarantee.method, 'renyi');
   assert.match(guarantee.warnings[0]!, 'this is the Rényi bound');
 });

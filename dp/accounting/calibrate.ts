@@ -1,11 +1,7 @@
 /** The noise, the number of steps or the sampling rate that just keeps within a privacy budget. */
 import { GradshapeError } from '../../engine/errors.js';
-import {
-  type AccountantName,
-  createAccountant,
-  type PrivacyGuarantee,
-  type RdpOptions,
-} from './accountant.js';
+import type { AccountantName, PrivacyGuarantee } from './accountant.js';
+import { createAccountant, type RdpOptions } from './accountants.js';
 import type { PrivacyPhase } from './events.js';
 import { checkDelta } from './validate.js';
 

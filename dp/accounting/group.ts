@@ -1,6 +1,7 @@
 /** What a guarantee for one example promises against k of them at once: k poisons, say. */
 import { GradshapeError } from '../../engine/errors.js';
-import { type AccountantName, createAccountant } from './accountant.js';
+import type { AccountantName } from './accountant.js';
+import { createAccountant } from './accountants.js';
 import {
   componentsOf,
   isNominal,

@@ -1,16 +1,13 @@
 /** Privacy accounting: events in, (ε, δ) out; calibration, certificates, statements and the statistics of audits. */
+export type { Accountant, AccountantName, AccountantState, PrivacyGuarantee } from './accountant.js';
 export {
-  type Accountant,
-  type AccountantName,
-  type AccountantState,
   accountantFromJSON,
   createAccountant,
   gdpAccountant,
-  type PrivacyGuarantee,
   pldAccountant,
   type RdpOptions,
   rdpAccountant,
-} from './accountant.js';
+} from './accountants.js';
 export {
   type AttackCounts,
   clopperPearson,

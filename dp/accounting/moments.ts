@@ -72,6 +72,7 @@ export function logMoment(
   if (q === 1 && zMax - zMin === Infinity) return ((t / sigma) * ((1 + t) / sigma)) / 2;
   const sign = direction === 'remove' ? 1 : -1;
   const alpha = direction === 'remove' ? 1 + t : -t;
+  const square = ((alpha / sigma) * ((direction === 'remove' ? t : -1 - t) / sigma)) / 2; // α(α − 1)/2σ²
   const logQ = Math.log(q);
   const logit = logQ - Math.log1p(-q); // ∞ at q = 1: then all lies on the right side
   const z0 = 0.5 - sigma * sigma * logit;
@@ -80,50 +81,58 @@ export function logMoment(
   const blur = 39 + Math.log1p(Math.abs(alpha)); // |z − z₀|/σ² beyond which only one component is seen
   const dense = Math.abs(alpha) < 40 * sigma;
 
+  // At z = base + σv: the integrand's exponent without its factor ψ, up to the normal's constant, and the loss.
+  const integrand = (base: number, v: number): { exponent: number; m: number } => {
+    const y = (base - 0.5) / sigma / sigma + v / sigma; // log N(1, σ²)/N(0, σ²)
+    const far = y > 30 || q === 1;
+    const loss = far ? y + logQ + Math.log1p(Math.exp(-y - logit)) : Math.log1p(q * Math.expm1(y));
+    if (base === 0) return { exponent: -0.5 * v * v + alpha * loss, m: sign * loss };
+    // Around α the square is completed, so that nothing large cancels.
+    const rest = far ? logQ + Math.log1p(Math.exp(-y - logit)) : loss - y;
+    return { exponent: -0.5 * v * v + square + alpha * rest, m: sign * loss };
+  };
   let scale = 0; // the sum is kept as sum·exp(scale)
   let sum = 0;
-  const addSide = (base: number, from: number, to: number): void => {
-    if (!(from < to)) return;
-    // Coordinates: z = base + σv.
-    const at = (z: number): number => (z - base) / sigma;
-    const centres = [0, 1, alpha, zMin, zMax].map((z) => [at(z), REACH]);
-    centres.push([at(z0), blur * sigma]);
-    if (dense) centres.push([at(alpha / 2), Math.abs(at(alpha / 2) - at(0)) + REACH]);
-    const edge = at(z0);
-    for (const [lo, hi] of support(at(from), at(to), centres)) {
-      for (let v = lo!; v < hi!; ) {
-        const fine = sigma < 0.6 && Math.abs(v + sigma - edge) < (blur + 3) * sigma;
-        const next = Math.min(hi!, v + (fine ? 3 * sigma : 2));
-        if (!(next > v)) break; // the interval is shorter than float64 resolves
-        addPanel(base, (v + next) / 2, (next - v) / 2);
-        v = next;
-      }
-    }
-  };
   const addPanel = (base: number, middle: number, half: number): void => {
     for (let i = 0; i < 16; i++) {
-      const v = middle + half * (i < 8 ? -GAUSS_NODES[7 - i]! : GAUSS_NODES[i - 8]!);
       const weight = half * GAUSS_WEIGHTS[i < 8 ? 7 - i : i - 8]!;
-      const y = (base - 0.5) / sigma / sigma + v / sigma; // log N(1, σ²)/N(0, σ²)
-      const far = y > 30 || q === 1;
-      const loss = far ? y + logQ + Math.log1p(Math.exp(-y - logit)) : Math.log1p(q * Math.expm1(y));
-      // log of Q·(P/Q)^α up to the normal's constant; around α the square is completed, so that nothing large cancels.
-      const rest = far ? logQ + Math.log1p(Math.exp(-y - logit)) : loss - y;
-      let exponent =
-        base === 0
-          ? -0.5 * v * v + alpha * loss
-          : -0.5 * v * v + ((alpha / sigma) * ((alpha - 1) / sigma)) / 2 + alpha * rest;
-      const m = sign * loss;
-      if (t * m <= 0) exponent -= t * m;
+      const at = integrand(base, middle + half * (i < 8 ? -GAUSS_NODES[7 - i]! : GAUSS_NODES[i - 8]!));
+      let exponent = at.exponent;
+      if (t * at.m <= 0) exponent -= t * at.m;
       let value = Math.abs(t); // of which exp(−m) is left, should that overflow
-      if (m < -600) exponent -= m;
-      else value = Math.abs(excess(m, t));
+      if (at.m < -600) exponent -= at.m;
+      else value = Math.abs(excess(at.m, t));
       if (exponent > scale + 300) {
         sum *= Math.exp(scale - exponent);
         scale = exponent;
       }
       sum += weight * value * Math.exp(exponent - scale);
     }
+  };
+  const addSide = (base: number, from: number, to: number): void => {
+    if (!(from < to)) return;
+    const at = (z: number): number => (z - base) / sigma;
+    const centres = [0, 1, alpha, zMin, zMax].map((z) => [at(z), REACH]);
+    centres.push([at(z0), blur * sigma]);
+    if (dense) centres.push([at(alpha / 2), Math.abs(at(alpha / 2) - at(0)) + REACH]);
+    const edge = at(z0);
+    const panels: { middle: number; half: number }[] = [];
+    for (const [lo, hi] of support(at(from), at(to), centres)) {
+      for (let v = lo!; v < hi!; ) {
+        const fine = sigma < 0.6 && Math.abs(v + sigma - edge) < (blur + 3) * sigma;
+        const next = Math.min(hi!, v + (fine ? 3 * sigma : 2));
+        if (!(next > v)) break; // the interval is shorter than float64 resolves
+        panels.push({ middle: (v + next) / 2, half: (next - v) / 2 });
+        v = next;
+      }
+    }
+    // Of many panels only a few matter: those near where the integrand peaks.
+    const heights = panels.length > 60 ? panels.map(({ middle }) => integrand(base, middle).exponent) : [];
+    const bar = heights.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY) - 150;
+    panels.forEach(({ middle, half }, i) => {
+      const near = Math.max(...heights.slice(Math.max(0, i - 1), i + 2));
+      if (heights.length === 0 || near >= bar) addPanel(base, middle, half);
+    });
   };
   addSide(0, lowest, Math.min(z0, highest));
   addSide(alpha, Math.max(z0, lowest), highest);

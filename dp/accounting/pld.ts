@@ -21,10 +21,13 @@ const MIN_BITS = 10;
 const MAX_BITS = 20;
 /** Most points that one step's own distribution may take. */
 const MAX_POINTS = 1 << 21;
-/** What discretisation may cost, relative to ε. */
-const TOLERANCE = 3e-4;
 /** log of the tilted probability left outside the window, at either end. */
 const LOG_OUTSIDE = -24;
+
+/** What discretisation may cost in ε: 0.03 %, or 3e-7 where ε itself is tiny. */
+function allowedCost(epsilon: number): number {
+  return 3e-4 * Math.max(epsilon, 1e-3);
+}
 
 /** What a query asks: ε at a log δ, or log δ at an ε. */
 export type PldQuery = { logDelta: number } | { epsilon: number };
@@ -269,7 +272,7 @@ function boundInDirection(
   let tail = 'logDelta' in query ? (1e-5 * Math.exp(query.logDelta)) / steps : 1e-8 / steps;
   let bits = MIN_BITS;
   let shrinkTilt = 1;
-  for (let attempt = 0; attempt < 40; attempt++) {
+  for (let attempt = 0; attempt < 80; attempt++) {
     tail = Math.max(tail, 1e-300);
     const moment = momentFunction(components, direction, -normalQuantile(tail));
     const start = Math.sqrt(20 / Math.max(moment(1), 1e-300));
@@ -288,6 +291,10 @@ function boundInDirection(
         ? chernoff.value + 2e-5 / chernoff.t
         : logAdd(chernoff.value, Math.log(tail * steps));
     if (cautious < known) return { value: cautious, roundingCost: 0 };
+    if ('epsilon' in query && chernoff.value < Math.log(1e4 * tail * steps) && tail > 1e-300) {
+      tail *= 1e-6; // what was truncated would outweigh the rest
+      continue;
+    }
     const t = chernoff.t * shrinkTilt;
     const window = findWindow(moment, t, 1e3 / widest);
     const width = window.highest - window.lowest;
@@ -302,7 +309,7 @@ function boundInDirection(
     const roundingCost =
       (tilted.reduce((total, { count, logMoment }) => total + count * logMoment, 0) - moment(t)) / t;
     const epsilonGuess = 'logDelta' in query ? chernoff.value : query.epsilon;
-    const excess = roundingCost / (TOLERANCE * epsilonGuess);
+    const excess = roundingCost / allowedCost(epsilonGuess);
     if (excess > 1 && bits < MAX_BITS) {
       bits = Math.min(MAX_BITS, bits + Math.min(4, Math.max(1, Math.ceil(Math.log2(excess) / 2))));
       continue;
@@ -320,7 +327,7 @@ function boundInDirection(
       shrinkTilt /= 3; // a large δ: the answer lies below the tilted bulk
       continue;
     }
-    if (roundingCost > 10 * TOLERANCE * epsilon && epsilon > 0 && bits < MAX_BITS) {
+    if (roundingCost > 10 * allowedCost(epsilon) && epsilon > 0 && bits < MAX_BITS) {
       bits++;
       continue;
     }

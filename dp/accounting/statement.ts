@@ -1,5 +1,6 @@
 /** A guarantee in plain words, with what it rests on and what it leaves out. */
-import { type Accountant, createAccountant, type PrivacyGuarantee } from './accountant.js';
+import type { Accountant, PrivacyGuarantee } from './accountant.js';
+import { createAccountant } from './accountants.js';
 import { isNominal, type NeighbouringRelation, type PrivacyPhase } from './events.js';
 import { checkDelta } from './validate.js';
 
