@@ -18,6 +18,7 @@ interface Run {
 }
 interface Runs {
   readonly base: Run;
+  readonly cnn: Run;
   readonly relaxed: Run | null;
 }
 interface Tarball {
@@ -56,21 +57,24 @@ const floats = ({ parameters }: Run) =>
 
 /** Same bits with base kernels; nearly the same with relaxed ones, where there are. */
 function checkRuns(runs: Runs, relaxed: boolean): void {
-  const expected = floats(onThisNode.base);
-  const actual = floats(runs.base);
-  assert.is(actual.length, expected.length);
-  const differ = actual.filter((value, i) => !Object.is(value, expected[i])).length;
-  assert.is(
-    differ,
-    0,
-    `${differ} of ${expected.length} parameters differ; the first are ${actual.slice(0, 3)}`,
-  );
-  assert.equal(runs.base.losses, onThisNode.base.losses);
+  checkBits(runs.base, onThisNode.base);
+  checkBits(runs.cnn, onThisNode.cnn);
   assert.is(runs.relaxed !== null, relaxed);
   if (runs.relaxed) {
+    const expected = floats(onThisNode.base);
     const distance = Math.max(...floats(runs.relaxed).map((value, i) => Math.abs(value - expected[i]!)));
     assert.ok(distance < 1e-5, `relaxed kernels are ${distance} away`);
   }
+}
+
+function checkBits(run: Run, onNode: Run): void {
+  const expected = floats(onNode);
+  const actual = floats(run);
+  assert.is(actual.length, expected.length);
+  const differ = actual.filter((value, i) => !Object.is(value, expected[i])).length;
+  const message = `${differ} of ${expected.length} parameters differ; the first are ${actual.slice(0, 3)}`;
+  assert.is(differ, 0, message);
+  assert.equal(run.losses, onNode.losses);
 }
 
 test('the ten steps train', () => {
@@ -78,6 +82,8 @@ test('the ten steps train', () => {
   assert.is(parameters.length, (784 * 2 + 2) * 8);
   assert.ok(floats(onThisNode.base).every(Number.isFinite));
   assert.ok(losses[9]! < losses[0]!, losses.join(' '));
+  assert.ok(floats(onThisNode.cnn).every(Number.isFinite));
+  assert.ok(onThisNode.cnn.losses[9]! !== onThisNode.cnn.losses[0]!);
 });
 
 test('the tarball holds the library and nothing else', () => {

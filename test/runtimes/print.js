@@ -1,3 +1,3 @@
-import { allBuilds } from './ten-steps.js';
+import { allRuns } from './ten-steps.js';
 
-console.log(JSON.stringify(await allBuilds()));
+console.log(JSON.stringify(await allRuns()));
