@@ -180,6 +180,18 @@ test('one step: the hockey-stick divergence itself, adding and removing', () => 
   }
 });
 
+test('a δ near 1 is a bound too: ε far below the bulk of the losses', () => {
+  for (const [sigma, count, epsilon] of [
+    [1, 400, 0],
+    [1, 400, 50],
+    [2, 100, 1],
+  ] as const) {
+    const exact = Math.log(gaussianDelta(Math.sqrt(count) / sigma, epsilon));
+    const grid = pldBound([{ sampling: 'poisson', q: 1, sigma, count }], { epsilon })!.value;
+    assert.ok(grid >= exact - 1e-15 && grid < exact + 0.01, `${grid} for ${exact}`);
+  }
+});
+
 test('between the truth and the Rényi bound, and monotone', () => {
   const setting = fc.record({
     q: fc.double({ min: 1e-3, max: 0.9, noNaN: true }),

@@ -212,7 +212,7 @@ function compose(steps: GridStep[], bits: number, h: number, t: number, window: 
 }
 
 /**
- * Walks the window from its top, undoing the tilt, and hands (k, A, B) to `visit` until that returns true: with
+ * Walks the window from its top, undoing the tilt, and hands (lₖ, A, B) to `visit` until that returns true: with
  * probabilities pⱼ at losses lⱼ, A = Σ pⱼ and B = Σ pⱼ·exp(lₖ − lⱼ) over j ≥ k, so that δ(ε) = A − exp(ε − lₖ)·B for ε between
  * lₖ₋₁ and lₖ. A and B are in units of exp(logUnit(c)), which is about δ.
  */
@@ -254,7 +254,11 @@ function readLogDelta(c: Composed, epsilon: number): number {
     if (loss > epsilon) delta = Math.max(delta, above - Math.exp(epsilon - loss) * scaled);
     return loss <= epsilon;
   });
-  return Math.min(0, logAdd(Math.log(delta) + logUnit(c), Math.log(c.extraDelta)));
+  const total = logAdd(Math.log(delta) + logUnit(c), Math.log(c.extraDelta));
+  // Between an ε below the window and the window there is at most the tilted tail left out, undone at ε.
+  const missed =
+    epsilon < c.first * c.h ? c.logScale - c.t * epsilon + LOG_OUTSIDE + 1 : Number.NEGATIVE_INFINITY;
+  return Math.min(0, logAdd(total, missed));
 }
 
 /**
@@ -340,12 +344,12 @@ function boundInDirection(
 
 /**
  * An upper bound on ε at δ, or on log δ at ε, for the composed components (σ > 0): the worse of adding and removing an
- * example. Null where no affordable grid resolves it.
+ * example. Null (or NaN) where no affordable grid resolves it.
  */
 export function pldBound(components: readonly Component[], query: PldQuery): PldAnswer | null {
   const symmetric = components.every((c) => c.sampling !== 'poisson');
   const remove = boundInDirection(components, 'remove', query);
   if (remove === null || symmetric) return remove;
   const add = boundInDirection(components, 'add', query, remove.value);
-  return add === null || add.value > remove.value ? add : remove;
+  return add !== null && add.value <= remove.value ? remove : add;
 }
