@@ -29,14 +29,15 @@ function rotate7(x: v128): v128 {
   return v128.or(i32x4.shl(x, 7), i32x4.shr_u(x, 25));
 }
 
-// Box–Muller's radius √(-2 ln u)·std with a random sign, from one word each. u = (k + ½)/2^31, k the upper 31 bits,
-// rounded to f32, is never 0 and reaches down to 2^-32 (6.66 standard deviations); the lowest bit is the sign.
+// Box–Muller's radius √(-2 ln u)·std with a random sign, from one word each. u = (k + fraction)/2^31, k the upper 31
+// bits, rounded to f32, is never 0; with ½ for the fraction it reaches down to 2^-32 (6.66 standard deviations); the
+// lowest bit is the sign.
 // -log2 u = e + f·p(f) for u = (1 + f)/2^e, 1 + f in [√½, √2); p is the minimax polynomial of -log2(1 + f)/f
 // (relative error 3e-7).
 // @ts-ignore: decorator
 @inline
-function signedRadius(word: v128, std: f32): v128 {
-  const u = f32x4.add(f32x4.convert_i32x4_s(i32x4.shr_u(word, 1)), splat(0.5));
+function signedRadius(word: v128, fraction: v128, std: f32): v128 {
+  const u = f32x4.add(f32x4.convert_i32x4_s(i32x4.shr_u(word, 1)), fraction);
   const offset = i32x4.sub(u, i32x4.splat(0x3f3504f3));
   const e = f32x4.convert_i32x4_s(i32x4.sub(i32x4.splat(31), i32x4.shr_s(offset, 23)));
   const f = f32x4.sub(i32x4.add(v128.and(offset, i32x4.splat(0x007fffff)), i32x4.splat(0x3f3504f3)), splat(1));
@@ -88,7 +89,7 @@ function sinHalfTurn(x: v128): v128 {
 // @ts-ignore: decorator
 @inline
 function addPair(out: usize, a: usize, left: i32, radiusWord: v128, angleWord: v128, std: f32): void {
-  const radius = signedRadius(radiusWord, std);
+  const radius = signedRadius(radiusWord, splat(0.5), std);
   const x = turn(angleWord);
   if (left > 0) storeUpTo4(out, f32x4.add(loadUpTo4(a, left), f32x4.mul(radius, cosHalfTurn(x))), left);
   if (left > 4) {
@@ -98,6 +99,83 @@ function addPair(out: usize, a: usize, left: i32, radiusWord: v128, angleWord: v
 
 function addPairTail(out: usize, a: usize, left: i32, radiusWord: v128, angleWord: v128, std: f32): void {
   addPair(out, a, left, radiusWord, angleWord, std);
+}
+
+// Radius words below this take the rest of u's fraction from further bits.
+const TAIL: i32 = 512;
+
+// Where 31 bits are too coarse, 31 more: u reaches down to 2^-63 (9.34 standard deviations). `more` holds four blocks
+// of further words, in keystream order; a lane takes the one at its radius word's place.
+// @ts-ignore: decorator
+@inline
+function refinedFraction(word: v128, more: usize): v128 {
+  let bits = v128.load32_zero(more);
+  bits = v128.load32_lane(more, bits, 1, 64);
+  bits = v128.load32_lane(more, bits, 2, 128);
+  bits = v128.load32_lane(more, bits, 3, 192);
+  const fraction = f32x4.add(f32x4.convert_i32x4_s(i32x4.shr_u(bits, 1)), splat(0.5));
+  // 2^-31
+  const scaled = f32x4.mul(fraction, splat(4.656612873077393e-10));
+  return v128.bitselect(scaled, splat(0.5), i32x4.lt_u(word, i32x4.splat(TAIL)));
+}
+
+// a, rounded to the grid, and as many steps of it as noise and dither make, which are never -0: nor is the sum, where
+// a zero's sign would tell on which side of 0 `a` was.
+// @ts-ignore: decorator
+@inline
+function sumOnGrid(a: v128, noise: v128, dither: v128, grid: f32): v128 {
+  const steps = f32x4.add(f32x4.nearest(noise), f32x4.convert_i32x4_s(dither));
+  return f32x4.mul(f32x4.add(f32x4.nearest(f32x4.mul(a, splat(1 / grid))), steps), splat(grid));
+}
+
+// Pair p's eight Gaussians of `std` steps each on the grid, added to a group's `a`; `left` are left of the group. The
+// pair's four words of dither: the lower halves are the cosines', the upper halves the sines'.
+// @ts-ignore: decorator
+@inline
+function addPairOnGrid(
+  p: i32,
+  out: usize,
+  a: usize,
+  left: i32,
+  radiusWord: v128,
+  angleWord: v128,
+  fraction: v128,
+  std: f32,
+  grid: f32,
+  dither: usize,
+): void {
+  out += p << 5;
+  a += p << 5;
+  left -= p << 3;
+  const radius = signedRadius(radiusWord, fraction, std);
+  const x = turn(angleWord);
+  const bits = v128.load(dither + (p << 4));
+  if (left > 0) {
+    const low = i32x4.shr_s(i32x4.shl(bits, 16), 16);
+    storeUpTo4(out, sumOnGrid(loadUpTo4(a, left), f32x4.mul(radius, cosHalfTurn(x)), low, grid), left);
+  }
+  if (left > 4) {
+    const noise = f32x4.mul(radius, sinHalfTurn(x));
+    const high = i32x4.shr_s(bits, 16);
+    storeUpTo4(out + 16, sumOnGrid(loadUpTo4(a + 16, left - 4), noise, high, grid), left - 4);
+  }
+}
+
+// The same where not all eight are wanted, or a radius word needs `more` (0: none does).
+function addPairOnGridRare(
+  p: i32,
+  out: usize,
+  a: usize,
+  left: i32,
+  radiusWord: v128,
+  angleWord: v128,
+  more: usize,
+  std: f32,
+  grid: f32,
+  dither: usize,
+): void {
+  const fraction = more == 0 ? splat(0.5) : refinedFraction(radiusWord, more + (p << 3));
+  addPairOnGrid(p, out, a, left, radiusWord, angleWord, fraction, std, grid, dither);
 }
 
 // Four words of four blocks, turned back into keystream order: a block's words side by side, blocks 64 bytes (16
@@ -119,12 +197,18 @@ function storeWordsTail(out: usize, left: i32, a: v128, b: v128, c: v128, d: v12
   storeWords(out, left, a, b, c, d);
 }
 
+const enum Draw {
+  Bits,
+  Gaussian,
+  GaussianOnGrid,
+}
+
 // The one loop over ChaCha's blocks, four at a time: 64 words, which become 64 Gaussians added to `a` or are
-// stored in keystream order. `gaussian` is a constant where this is inlined.
+// stored in keystream order. `draw` is a constant where this is inlined; `grid`, `more` and `dither` are the grid's.
 // @ts-ignore: decorator
 @inline
 function generate(
-  gaussian: bool,
+  draw: Draw,
   out: usize,
   a: usize,
   n: i32,
@@ -135,6 +219,9 @@ function generate(
   w15: u32,
   rounds: i32,
   std: f32,
+  grid: f32,
+  more: usize,
+  dither: usize,
 ): void {
   for (let left = n; left > 0; left -= 64) {
     const counter = i32x4.add(i32x4.splat(w12), i32x4(0, 1, 2, 3));
@@ -207,7 +294,35 @@ function generate(
     x14 = i32x4.add(x14, i32x4.splat(w14));
     x15 = i32x4.add(x15, i32x4.splat(w15));
 
-    if (gaussian) {
+    if (draw == Draw.GaussianOnGrid) {
+      const least0 = i32x4.min_u(i32x4.min_u(x0, x2), i32x4.min_u(x4, x6));
+      const least = i32x4.min_u(least0, i32x4.min_u(i32x4.min_u(x8, x10), i32x4.min_u(x12, x14)));
+      const tail = v128.any_true(i32x4.lt_u(least, i32x4.splat(TAIL)));
+      if (left >= 64 && !tail) {
+        const half = splat(0.5);
+        addPairOnGrid(0, out, a, 64, x0, x1, half, std, grid, dither);
+        addPairOnGrid(1, out, a, 64, x2, x3, half, std, grid, dither);
+        addPairOnGrid(2, out, a, 64, x4, x5, half, std, grid, dither);
+        addPairOnGrid(3, out, a, 64, x6, x7, half, std, grid, dither);
+        addPairOnGrid(4, out, a, 64, x8, x9, half, std, grid, dither);
+        addPairOnGrid(5, out, a, 64, x10, x11, half, std, grid, dither);
+        addPairOnGrid(6, out, a, 64, x12, x13, half, std, grid, dither);
+        addPairOnGrid(7, out, a, 64, x14, x15, half, std, grid, dither);
+      } else {
+        if (tail) randomBits(more, 64, key, w12 | 0x80000000, w13, w14 | GRID_STREAM, w15, rounds);
+        const further = tail ? more : 0;
+        addPairOnGridRare(0, out, a, left, x0, x1, further, std, grid, dither);
+        addPairOnGridRare(1, out, a, left, x2, x3, further, std, grid, dither);
+        addPairOnGridRare(2, out, a, left, x4, x5, further, std, grid, dither);
+        addPairOnGridRare(3, out, a, left, x6, x7, further, std, grid, dither);
+        addPairOnGridRare(4, out, a, left, x8, x9, further, std, grid, dither);
+        addPairOnGridRare(5, out, a, left, x10, x11, further, std, grid, dither);
+        addPairOnGridRare(6, out, a, left, x12, x13, further, std, grid, dither);
+        addPairOnGridRare(7, out, a, left, x14, x15, further, std, grid, dither);
+      }
+      a += 256;
+      dither += 128;
+    } else if (draw == Draw.Gaussian) {
       if (left >= 64) {
         addPair(out, a, 8, x0, x1, std);
         addPair(out + 32, a + 32, 8, x2, x3, std);
@@ -282,7 +397,7 @@ export function randomBits(
   w15: u32,
   rounds: i32,
 ): void {
-  generate(false, out, 0, n, key, w12, w13, w14, w15, rounds, 0);
+  generate(Draw.Bits, out, 0, n, key, w12, w13, w14, w15, rounds, 0, 0, 0, 0);
 }
 
 /**
@@ -307,7 +422,73 @@ export function addGaussian(
     memory.fill(out, 0, n << 2);
     a = out;
   }
-  generate(true, out, a, n, key, w12, w13, w14, w15, rounds, std);
+  generate(Draw.Gaussian, out, a, n, key, w12, w13, w14, w15, rounds, std, 0, 0, 0);
+}
+
+// The bit of w14 that sets apart the words besides the draws' own.
+const GRID_STREAM: u32 = 0x80000000;
+// Draws at a time, a multiple of 64: their dither stays in the cache.
+const PIECE: i32 = 4096;
+const MORE_BYTES: i32 = 256;
+
+/** Bytes of scratch that addGaussianOnGrid needs. */
+export function gaussianOnGridScratchBytes(): i32 {
+  return MORE_BYTES + 2 * PIECE;
+}
+
+/**
+ * out[j] = a[j], rounded to a multiple of `grid`, + std·z[j], rounded to one, + grid·d[j], f32[n]: z[j] as in addGaussian,
+ * d[j] an independent integer, uniform in [-2^15, 2^15). `grid` is a power of two, 2^-126 or more. The sum is exact up to 2^24
+ * steps of the grid, and rounded once beyond; a[j] is below 2^127 steps. `out` may be `a`.
+ *
+ * Why d: a rounded float is no rounded Gaussian. Of all pairs of integers, Box–Muller in f32 hits some more often than
+ * their neighbours, and it hits more even numbers than odd ones. d averages over 2^16 neighbours on either axis.
+ *
+ * Radius words below 2^9 (beyond 5.6 standard deviations) get 31 further bits: z ends at 9.34, not at 6.66.
+ *
+ * Group g of 64 draws takes d from 32 words of keystream, those of the blocks w12/2 + 2g and w12/2 + 2g + 1 with w14's
+ * highest bit set: draws 64g + 8p + l and 64g + 8p + 4 + l from the halves of word 4p + l, lower and upper. Further bits
+ * are the upper 31 of the radius word's namesake with the highest bits of w12 and w14 set. The caller leaves both bits
+ * 0; w12 is a multiple of 4. `scratch`: gaussianOnGridScratchBytes().
+ */
+export function addGaussianOnGrid(
+  out: usize,
+  a: usize,
+  n: i32,
+  scratch: usize,
+  key: usize,
+  w12: u32,
+  w13: u32,
+  w14: u32,
+  w15: u32,
+  rounds: i32,
+  std: f32,
+  grid: f32,
+): void {
+  const dither = scratch + MORE_BYTES;
+  for (; n > 0; n -= PIECE) {
+    const count = min(n, PIECE);
+    randomBits(dither, ((count + 63) & ~63) >> 1, key, w12 >> 1, w13, w14 | GRID_STREAM, w15, rounds);
+    generate(
+      Draw.GaussianOnGrid,
+      out,
+      a,
+      count,
+      key,
+      w12,
+      w13,
+      w14,
+      w15,
+      rounds,
+      std / grid,
+      grid,
+      scratch,
+      dither,
+    );
+    out += PIECE << 2;
+    a += PIECE << 2;
+    w12 += PIECE >> 4;
+  }
 }
 
 /** out[j] = the upper 24 bits of keystream word j, over 2^24: uniform in [0, 1), f32[n]. */

@@ -97,6 +97,27 @@ test('the sum is exact: value and noise, rounded to the grid, no rounding after'
   });
 });
 
+test('noise says nothing by its last bit: it is even as often as odd', () => {
+  const n = 1 << 22;
+  for (const std of [1, 1.5, 1.999]) {
+    const grid = noiseGrid(std);
+    const noise = noisy(new Float32Array(n), { std, noise: fixed(8) });
+    const even = noise.reduce((count, y) => count + ((y / grid) % 2 === 0 ? 1 : 0), 0);
+    assert.ok(Math.abs(even - n / 2) < 2.5 * Math.sqrt(n), `std ${std}: ${even} of ${n} are even`);
+  }
+});
+
+test('noise too small for a grid of floats is an error, and nothing changes', () => {
+  engine.scope(() => {
+    const vector = engine.tensor([1, 2]);
+    throwsCode('NOISE_INVALID', () => addNoise(vector, { std: 1e-33 }));
+    assert.equal([...vector.values()], [1, 2]);
+  });
+  assert.ok(
+    noisy([0, 0, 0, 0], { std: 1.3e-32, noise: fixed(9) }).every((y) => y !== 0 && Math.abs(y) < 1e-31),
+  );
+});
+
 test('secure noise is Gaussian: moments, distribution, tails, neighbours', () => {
   const n = 1 << 20;
   const std = 2.5;
@@ -121,7 +142,7 @@ test('secure noise is Gaussian: moments, distribution, tails, neighbours', () =>
   }
 });
 
-test('steps, ranges and the two draws have streams of their own; the real source never repeats', () => {
+test('steps and ranges have streams of their own; the real source never repeats', () => {
   const n = 20_000;
   const draw = (options: Partial<AddNoiseOptions>) =>
     Float64Array.from(noisy(new Float32Array(n), { std: 1, noise: fixed(4), ...options }));
@@ -136,7 +157,6 @@ test('steps, ranges and the two draws have streams of their own; the real source
     draw({ noise: secureNoise() }),
   ]) {
     assert.ok(Math.abs(correlation(first, other)) < 5 / Math.sqrt(n));
-    // A shared draw would correlate by a half.
     assert.ok(Math.abs(correlation(other, other) - 1) < 5 * Math.sqrt(2 / n));
   }
   assert.not.equal(draw({ noise: secureNoise() }), draw({ noise: secureNoise() }));

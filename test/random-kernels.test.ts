@@ -368,6 +368,196 @@ test('neighbouring draws, streams, steps, keys and the two of a pair are uncorre
   }
 });
 
+/** The bit of w14 under which addGaussianOnGrid takes its dither and, with w12's highest bit, its further radius bits. */
+const GRID_STREAM = 0x80000000;
+
+/** Draw j of addGaussianOnGrid, unrounded, in float64, from the words that its docstring names, and its dither. */
+function referenceOnGrid(key: Uint32Array, firstBlock: number, nonce: Nonce, rounds: number, n: number) {
+  const z = new Float64Array(Math.ceil(n / 64) * 64);
+  const dither = new Int32Array(z.length);
+  const gridNonce: Nonce = [nonce[0], (nonce[1] | GRID_STREAM) >>> 0, nonce[2]];
+  let refined = 0;
+  for (let block = 0; block * 16 < z.length; block++) {
+    const x = referenceBlock(key, firstBlock + block, nonce, rounds);
+    const more = referenceBlock(key, (firstBlock + block) | 0x80000000, gridNonce, rounds);
+    const [group, lane] = [block >> 2, block & 3];
+    for (let pair = 0; pair < 8; pair++) {
+      const bits = x[2 * pair]!;
+      const tail = bits >>> 1 < 256;
+      if (tail) refined++;
+      const u = ((bits >>> 1) + (tail ? ((more[2 * pair]! >>> 1) + 0.5) / 2 ** 31 : 0.5)) / 2 ** 31;
+      const radius = Math.sqrt(-2 * Math.log(u)) * (bits & 1 ? -1 : 1);
+      const angle = ((Math.PI / 2) * (x[2 * pair + 1]! | 0)) / 2 ** 31;
+      const word = 32 * group + 4 * pair + lane;
+      const half = referenceBlock(key, (firstBlock >>> 1) + (word >> 4), gridNonce, rounds)[word & 15]!;
+      const j = group * 64 + pair * 8 + lane;
+      z[j] = radius * Math.cos(angle);
+      z[j + 4] = radius * Math.sin(angle);
+      dither[j] = (half << 16) >> 16;
+      dither[j + 4] = (half | 0) >> 16;
+    }
+  }
+  return { z: z.subarray(0, n), dither: dither.subarray(0, n), refined };
+}
+
+interface OnGrid {
+  readonly key: Uint32Array;
+  readonly firstBlock?: number;
+  readonly nonce?: Nonce;
+  readonly rounds?: number;
+  readonly std: number;
+  readonly grid: number;
+}
+
+function onGrid(a: Float32Array, { key, firstBlock = 0, nonce = [1, 2, 3], rounds = 20, std, grid }: OnGrid) {
+  reset();
+  const keyAt = put(key);
+  const scratch = allocate(kernels.gaussianOnGridScratchBytes());
+  const out = put(a);
+  kernels.addGaussianOnGrid(out, out, a.length, scratch, keyAt, firstBlock, ...nonce, rounds, std, grid);
+  return floats(out, a.length);
+}
+
+/** To the nearest integer, and of two as near to the even one. */
+const nearest = (v: number) => (Math.abs(v % 1) === 0.5 ? 2 * Math.round(v / 2) : Math.round(v));
+
+test('on the grid: noise as in float64 plus the dither, everything a multiple, the sum exact', () => {
+  const key = keyOf(12);
+  const nonce: Nonce = [1, 2, 3];
+  const { z, dither } = referenceOnGrid(key, 40, nonce, 20, 700);
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 0, max: 700 }),
+      fc.constantFrom('apart', 'in place'),
+      fc.constantFrom(0, 4, 8, 12),
+      fc.double({ min: 1e-9, max: 1e9, noNaN: true }),
+      fc.double({ min: 1e-9, max: 1e4, noNaN: true }),
+      (n, mode, skew, std, size) => {
+        const grid = 2 ** (Math.floor(Math.log2(std)) - 20);
+        const noise = onGrid(new Float32Array(n), { key, firstBlock: 40, nonce, std, grid });
+        reset();
+        const keyAt = put(key, skew);
+        const scratch = allocate(kernels.gaussianOnGridScratchBytes(), skew);
+        const start = Float32Array.from({ length: n + 8 }, (_, i) => Math.sin(i) * size * std);
+        const a = put(start, skew);
+        const out = mode === 'in place' ? a : put(start);
+        kernels.addGaussianOnGrid(out, a, n, scratch, keyAt, 40, ...nonce, 20, std, grid);
+        const result = floats(out, n + 8);
+        for (let j = 0; j < n; j++) {
+          // f32's 2e-6 on the draw, half a step for its rounding.
+          assert.ok(Math.abs(noise[j]! - std * z[j]! - grid * dither[j]!) <= 2e-6 * std + grid);
+          assert.ok(Number.isInteger(noise[j]! / grid) && Number.isInteger(result[j]! / grid));
+          const steps = nearest(start[j]! / grid) + noise[j]! / grid;
+          assert.is(result[j]!, Math.fround(steps * grid));
+        }
+        assert.equal(result.slice(n), start.slice(n));
+      },
+    ),
+    { seed: 12, numRuns: 200 },
+  );
+});
+
+test('the dither is 16 bits of its own words a draw, exactly; draws depend on neither length nor beginning', () => {
+  const n = 10_000;
+  const key = keyOf(13);
+  const nonce: Nonce = [9, 8, 7];
+  // Noise of a thousandth step rounds to nothing.
+  const alone = onGrid(new Float32Array(n), { key, firstBlock: 64, nonce, std: 0.001, grid: 1 });
+  const { dither } = referenceOnGrid(key, 64, nonce, 20, n);
+  assert.equal(alone, Float32Array.from(dither));
+  const whole = onGrid(new Float32Array(n), { key, firstBlock: 64, nonce, std: 1, grid: 2 ** -20 });
+  for (const shorter of [1, 3, 8, 63, 64, 65, 4095, 4097]) {
+    const part = onGrid(new Float32Array(shorter), { key, firstBlock: 64, nonce, std: 1, grid: 2 ** -20 });
+    assert.equal(part, whole.slice(0, shorter));
+  }
+  for (const groups of [1, 7, 64, 100]) {
+    const later = { key, firstBlock: 64 + 4 * groups, nonce, std: 1, grid: 2 ** -20 };
+    assert.equal(onGrid(new Float32Array(n - 64 * groups), later), whole.slice(64 * groups));
+  }
+});
+
+test('the smallest radius words take 31 further bits: those that a search finds in 130 million words', () => {
+  const key = keyOf(14);
+  const nonce: Nonce = [4, 5, 6];
+  const chunk = 1 << 22;
+  let found = 0;
+  for (let i = 0; i < 32; i++) {
+    const firstBlock = (i * chunk) / 16;
+    const stream = bits(14, firstBlock, nonce, 8, chunk);
+    for (let j = 0; j < chunk; j += 2) {
+      if (stream[j]! >= 512) continue;
+      found++;
+      const start = (firstBlock + (j >> 4)) & ~3;
+      const expected = referenceOnGrid(key, start, nonce, 8, 64);
+      assert.is(expected.refined, 1);
+      const noise = onGrid(new Float32Array(64), {
+        key,
+        firstBlock: start,
+        nonce,
+        rounds: 8,
+        std: 1,
+        grid: 2 ** -20,
+      });
+      noise.forEach((value, k) => {
+        const error = value - expected.z[k]! - expected.dither[k]! * 2 ** -20;
+        assert.ok(Math.abs(error) < 3e-6, `draw ${k} of block ${start} is off by ${error}`);
+      });
+    }
+  }
+  // 8 expected; outside 1..30 with a probability below 4e-4, but the key is fixed.
+  assert.ok(found > 0 && found < 31, `${found}`);
+});
+
+test('the tail reaches 9.34 standard deviations: chosen words, with no rounds every word is twice the state', () => {
+  // Key words 0, 2, 4 and 6 are then the upper 31 bits of a radius word and its further bits; 1, 3, 5 and 7 make angles.
+  const std = 1;
+  const grid = 2 ** -20;
+  let largest = 0;
+  for (let k = 0; k <= 260; k++) {
+    const key = Uint32Array.of(k, 0, k, 0x20000000, k + 1, 0x12345678, 3 * k, 0x71111111);
+    const nonce: Nonce = [k, 0x12345, 77];
+    const expected = referenceOnGrid(key, 0, nonce, 0, 64);
+    assert.ok(expected.refined >= 4);
+    const noise = onGrid(new Float32Array(64), { key, nonce, rounds: 0, std, grid });
+    noise.forEach((value, j) => {
+      const error = value - expected.z[j]! - expected.dither[j]! * grid;
+      assert.ok(Math.abs(error) < 4e-6, `k = ${k}, draw ${j} is off by ${error}`);
+      largest = Math.max(largest, Math.abs(expected.z[j]!));
+    });
+  }
+  assert.ok(Math.abs(largest - Math.sqrt(2 * 63 * Math.log(2))) < 1e-9, `${largest}`);
+});
+
+test('nothing tells where a sum was below its grid: zeros have no sign, and last bits are fair', () => {
+  const n = 1 << 22;
+  let zeros = 0;
+  for (const value of [-1e-9, -0, 1e-9]) {
+    for (const y of onGrid(new Float32Array(n).fill(value), { key: keyOf(15), std: 0.001, grid: 1 })) {
+      if (y !== 0) continue;
+      zeros++;
+      assert.ok(Object.is(y, 0), `${value}`);
+    }
+  }
+  assert.ok(zeros > 50);
+  // Without the dither, noise just below 2^21 steps is even 57 times of 100.
+  for (const std of [1, 1.5, 1.999]) {
+    const noise = onGrid(new Float32Array(n), { key: keyOf(16), std, grid: 2 ** -20 });
+    // The two of a pair: their last five bits together.
+    const bins = new Float64Array(1024);
+    for (let j = 0; j < n; j += 8) {
+      for (let lane = j; lane < j + 4; lane++) {
+        bins[((noise[lane]! * 2 ** 20) & 31) * 32 + ((noise[lane + 4]! * 2 ** 20) & 31)]!++;
+      }
+    }
+    const mean = n / 2048;
+    const chiSquare = bins.reduce((sum, count) => sum + (count - mean) ** 2 / mean, 0);
+    // As for the uniforms: beyond 800 or 1270, below 1e-6.
+    assert.ok(chiSquare > 800 && chiSquare < 1270, `std ${std}: χ² = ${chiSquare}`);
+    const even = noise.reduce((count, y) => count + ((y * 2 ** 20) % 2 === 0 ? 1 : 0), 0);
+    assert.ok(Math.abs(even - n / 2) < 2.5 * Math.sqrt(n), `std ${std}: ${even} of ${n} are even`);
+  }
+});
+
 test('uniforms are the upper 24 bits of the keystream, in [0, 1), with a flat histogram', () => {
   for (const n of [1, 5, 64, 257, 1 << 20]) {
     reset();
