@@ -96,6 +96,38 @@ test('the verdict follows the rule', () => {
   assert.is(verdict({ ...comparison(0.5, 0, 0), ours: summarize([0.5]) }), 'undecided');
 });
 
+test('a bound is reproduced by an interval beyond it, partly by a mean beyond it', () => {
+  assert.is(verdict(comparison(0.8, 0.85, 0.95, 'above')), 'reproduced');
+  assert.is(verdict(comparison(0.8, 0.75, 0.95, 'above')), 'partly');
+  assert.is(verdict(comparison(0.8, 0.6, 0.95, 'above')), 'not reproduced');
+  assert.is(verdict(comparison(0.8, 0.85, 0.95, 'below')), 'not reproduced');
+  assert.is(verdict(comparison(0.3, 0.05, 0.1, 'below')), 'reproduced');
+});
+
+test('an artefact is what the control run shows as well', () => {
+  const explained = (paper: number, ours: [number, number], control: [number, number]): Comparison => ({
+    ...comparison(paper, ...ours),
+    artefact: { because: 'It needs no attack.', control: comparison(paper, ...control).ours },
+  });
+  // The control's interval holds the paper's value.
+  assert.is(verdict(explained(108, [107, 112], [100, 120])), 'artefact');
+  // It comes as near to the value as the attack.
+  assert.is(verdict(explained(108, [118, 122], [104, 106])), 'artefact');
+  // It does neither: the other rules decide.
+  assert.is(verdict(explained(108, [107, 112], [20, 30])), 'reproduced');
+  assert.is(verdict(explained(108, [120, 130], [20, 30])), 'partly');
+  // One seed of the control shows nothing.
+  const single = {
+    ...explained(108, [107, 112], [0, 0]),
+    artefact: { because: '', control: summarize([108]) },
+  };
+  assert.is(verdict(single), 'reproduced');
+  assert.match(
+    disagreements([explained(108, [107, 112], [100, 120])])[0]!,
+    /an artefact: the control .* It needs no attack/,
+  );
+});
+
 test('where we disagree is said with the numbers', () => {
   const said = disagreements([
     comparison(0.2, 0.1, 0.3),

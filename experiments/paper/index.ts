@@ -1,6 +1,6 @@
-import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { parse } from 'csv-parse/sync';
+import { rowsOf } from './rows.js';
+
+export * from './gradients.js';
 
 /** A DP-trained model's best test accuracy under attack, as the authors' result files have it (one seed). */
 export interface IndiscriminateResult {
@@ -14,10 +14,6 @@ export interface IndiscriminateResult {
 
 /** The clean accuracy that the authors' RAD is relative to. */
 export const PAPER_CLEAN_ACCURACY = 0.954;
-
-function rowsOf(file: string): Record<string, string>[] {
-  return parse(readFileSync(fileURLToPath(new URL(file, import.meta.url))), { columns: true });
-}
 
 /** All results of `indiscriminate-dp.csv`. */
 export function indiscriminateResults(): IndiscriminateResult[] {
@@ -35,6 +31,8 @@ export function indiscriminateResults(): IndiscriminateResult[] {
 export interface TextResult {
   readonly attack: string;
   readonly model: string;
+  /** null for vanilla. */
+  readonly clipNorm: number | null;
   readonly source: string;
   readonly accuracy: number | null;
   readonly rad: number;
@@ -47,6 +45,7 @@ export function textResults(): TextResult[] {
     .map((row) => ({
       attack: row.attack!,
       model: row.model!,
+      clipNorm: row.clip === '' ? null : Number(row.clip),
       source: row.source!,
       accuracy: row.accuracy === '' ? null : Number(row.accuracy),
       rad: Number(row.rad),

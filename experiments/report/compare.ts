@@ -7,23 +7,36 @@ export interface Comparison {
   what: string;
   paper: number;
   ours: Summary;
-  /** An effect has a sign (a difference, a RAD); a level, such as an accuracy, has none worth agreeing on. */
-  kind: 'effect' | 'level';
+  /**
+   * An effect has a sign (a difference, a RAD); a level, such as an accuracy, has none worth agreeing on. 'above' and
+   * 'below': the paper says no more than on which side of a bound the value lies.
+   */
+  kind: 'effect' | 'level' | 'above' | 'below';
   /** Where the paper's number comes from. */
   source?: string;
   digits?: number;
+  /** Where the paper's number can come about without an attack: why, and what our control run without one has for it. */
+  artefact?: { because: string; control: Summary };
   trials?: readonly TrialResult[];
 }
 
-export type Verdict = 'reproduced' | 'partly' | 'not reproduced' | 'undecided';
+export type Verdict = 'reproduced' | 'partly' | 'not reproduced' | 'artefact' | 'undecided';
 
 /**
  * The rule: *reproduced* when the sign agrees and the paper's value lies in our 95 % interval, *partly* when only the
  * sign agrees, *not reproduced* when neither does. *Undecided* when there is no interval (one seed), or when the value
- * lies inside an interval whose mean has the other sign. Levels have no sign: inside the interval or not.
+ * lies inside an interval whose mean has the other sign. Levels have no sign: inside the interval or not. A bound
+ * is reproduced when our interval lies beyond it, partly when our mean does. *Artefact* goes before all of these: there is an explanation without an attack, and the control run shows it.
  */
-export function verdict({ paper, ours, kind }: Comparison): Verdict {
+export function verdict({ paper, ours, kind, artefact }: Comparison): Verdict {
+  if (artefact !== undefined && controlShows(artefact.control, paper, ours)) return 'artefact';
   if (ours.low === null || ours.high === null) return 'undecided';
+  if (kind === 'above' || kind === 'below') {
+    const side = kind === 'above' ? 1 : -1;
+    const beyond = (value: number): boolean => side * (value - paper) > 0;
+    if (!beyond(ours.mean)) return 'not reproduced';
+    return beyond(ours.low) && beyond(ours.high) ? 'reproduced' : 'partly';
+  }
   const inside = ours.low <= paper && paper <= ours.high;
   if (kind === 'level') return inside ? 'reproduced' : 'not reproduced';
   const sameSign = Math.sign(paper) === Math.sign(ours.mean);
@@ -31,10 +44,18 @@ export function verdict({ paper, ours, kind }: Comparison): Verdict {
   return sameSign ? 'partly' : 'not reproduced';
 }
 
+/** The control comes as near to the paper's value as the attack does, or has it in its interval. */
+function controlShows(control: Summary, paper: number, ours: Summary): boolean {
+  if (control.low === null || control.high === null) return false;
+  const inside = control.low <= paper && paper <= control.high;
+  return inside || Math.abs(control.mean - paper) <= Math.abs(ours.mean - paper);
+}
+
 export const VERDICT_RULE =
   'Reproduced: the sign agrees and the paper’s value lies in our 95 % interval (over seeds). Partly: only the sign agrees. ' +
   'Not reproduced: neither. Undecided: one seed, or an interval that holds the paper’s value around a mean of the other sign. ' +
-  'For levels, such as an accuracy, only the interval counts.';
+  'For levels, such as an accuracy, only the interval counts; for bounds, whether all of it, or our mean alone, lies beyond. Artefact, before all of these: the number has an explanation ' +
+  'without an attack, and a control run without one has the paper’s value in its interval or comes as near to it as the attack.';
 
 /** The paper's numbers beside ours. */
 export function comparisonTable(comparisons: readonly Comparison[]): Table {
@@ -64,9 +85,13 @@ function sentence(c: Comparison): string {
   const { low, high, mean, n } = c.ours;
   const ours = `ours is ${formatInterval(c.ours, c.digits)} (${n} seed${n === 1 ? '' : 's'})`;
   const start = `${c.what}: the paper has ${number(c.paper, c)}, ${ours}`;
+  if (verdict(c) === 'artefact') {
+    return `${start}; an artefact: the control without an attack has ${formatInterval(c.artefact!.control, c.digits)}. ${c.artefact!.because}`;
+  }
   if (low === null || high === null) return `${start}; one seed has no interval, so nothing is decided.`;
   if (verdict(c) === 'undecided')
     return `${start}; the interval holds the paper’s value, but our mean has the other sign.`;
+  if (c.kind === 'above' || c.kind === 'below') return `${start}; expected ${c.kind} it.`;
   const outside = c.paper < low ? 'below' : 'above';
   const bySign =
     c.kind === 'level'

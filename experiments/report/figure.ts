@@ -25,7 +25,7 @@ export interface Axis {
 export interface LineFigure {
   title: string;
   x: Axis;
-  y: Omit<Axis, 'scale'>;
+  y: Omit<Axis, 'scale'> & { scale?: 'linear' | 'log' };
   series: readonly Series[];
   /** The paper's points: hollow diamonds, in the colour of the series they name, else in the text's. */
   reference?: readonly { x: number | string; y: number; series?: string }[];
@@ -69,7 +69,7 @@ export function lineFigure(figure: LineFigure): Figure {
   const y = {
     field: 'y',
     type: 'quantitative' as const,
-    scale: { zero: false },
+    scale: figure.y.scale === 'log' ? { type: 'log' as const } : { zero: false },
     axis: {
       ...{
         title: figure.y.label,

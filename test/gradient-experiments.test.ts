@@ -1,0 +1,117 @@
+// Smoke runs of the experiments on gradients, from the command line; two moons; what decides a boundary's length.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { GradshapeError } from 'gradshape';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { cleanCopies } from '../experiments/attacks/clean-copies.js';
+import { twoMoons } from '../experiments/data/two-moons.js';
+import {
+  accuracyPoints,
+  gradientSeries,
+  gradientSummaries,
+  gradientTexts,
+} from '../experiments/paper/index.js';
+import { boundaryLength, centres, field } from '../experiments/trials/decision-boundary.js';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const out = mkdtempSync(join(tmpdir(), 'gradshape-'));
+test.after(() => rmSync(out, { recursive: true, force: true }));
+
+function node(...args: string[]): string {
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8' });
+  assert.is(status, 0, stderr);
+  return stdout;
+}
+
+const experiments = [
+  'gradient-collision',
+  'gradient-insertion',
+  'gradient-indiscriminate',
+  'training-accuracy',
+  'decision-boundary',
+];
+for (const name of experiments) {
+  test(`${name} --smoke`, () => {
+    const said = node(`experiments/${name}.js`, '--smoke', '--out', join(out, name));
+    assert.match(said, /What came out/);
+    const page = readFileSync(join(out, name, 'report.html'), 'utf8');
+    assert.match(page, /<svg role="img"/);
+    assert.not.match(page, /NaN|undefined/);
+    assert.ok(readFileSync(join(out, name, 'results.csv'), 'utf8').split('\r\n').length > 2);
+  });
+}
+
+test('two moons: half circles with Gaussian noise, classes in turn, the same for the same seed', () => {
+  const exact = twoMoons({ count: 400, noise: 0, seed: 3 });
+  for (let i = 0; i < 400; i++) {
+    const [x, y] = [exact.x[2 * i]!, exact.x[2 * i + 1]!];
+    assert.is(exact.y[i], i % 2);
+    const [u, v] = i % 2 === 0 ? [x, y] : [1 - x, 0.5 - y];
+    assert.ok(Math.abs(u * u + v * v - 1) < 1e-6 && v >= -1e-6, `point ${i}`);
+  }
+  const [a, b, c] = [1, 1, 2].map((seed) => twoMoons({ count: 20_000, noise: 0.3, seed }));
+  assert.equal(a, b);
+  assert.not.equal(a!.x, c!.x);
+  // Noise moves the radius' mean square to 1 + 2 · 0.3²: E‖c + n‖² = 1 + 2σ².
+  let total = 0;
+  for (let i = 0; i < 20_000; i += 2) total += a!.x[2 * i]! ** 2 + a!.x[2 * i + 1]! ** 2;
+  assert.ok(Math.abs(total / 10_000 - 1.18) < 0.03, `${total / 10_000}`);
+  const mean = Float64Array.from(a!.x).reduce((sum, value) => sum + value, 0) / 20_000;
+  assert.ok(Math.abs(mean - 0.75) < 0.02, 'the moons are centred on (½, ¼)');
+  for (const bad of [
+    { count: 0, seed: 1 },
+    { count: 1.5, seed: 1 },
+    { count: 5, noise: -1, seed: 1 },
+    { count: 5, seed: -1 },
+  ]) {
+    assert.throws(
+      () => twoMoons(bad),
+      (error: unknown) => error instanceof GradshapeError,
+    );
+  }
+});
+
+test('a straight boundary is as long as the field is wide', () => {
+  const cells = 40;
+  const flat = centres(cells).map(([, y]) => (y > 0 ? 1 : 0));
+  assert.ok(Math.abs(boundaryLength(flat, cells) - (field.to[0] - field.from[0])) < 1e-9);
+  assert.is(boundaryLength(flat.fill(1), cells), 0);
+});
+
+test('clean copies keep their labels', () => {
+  const base = {
+    x: Uint8Array.from([1, 2, 3, 4, 5, 6]),
+    y: Int32Array.from([0, 1, 0]),
+    shape: [2],
+    scale: 0.1,
+  };
+  const { added, y, poison } = cleanCopies(base, [2, 1]);
+  assert.equal([...added[0]!.x], [5, 6, 3, 4]);
+  assert.equal([...y], [0, 1, 0, 0, 1]);
+  assert.equal([...poison], [3, 4]);
+  assert.is(added[0]!.scale, 0.1);
+});
+
+test("the authors' numbers are read whole", () => {
+  assert.ok(
+    [...gradientSeries(), ...gradientSummaries()].every((row) =>
+      Number.isFinite('ratio' in row ? row.ratio : row.meanRatio),
+    ),
+  );
+  const lr = gradientSummaries().find(
+    ({ task, value }) => task === 'lr_scratch_fmnist34' && value === '1.0',
+  )!;
+  assert.is(lr.meanRatio, 109.476);
+  assert.is(
+    gradientTexts().find(({ experiment, model }) => experiment === 'label_flip_40' && model === 'vanilla')!
+      .paper,
+    2.527,
+  );
+  assert.is(accuracyPoints().filter(({ backdoor }) => backdoor !== null).length, 200);
+});
+
+test.run();
