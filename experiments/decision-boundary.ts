@@ -27,6 +27,7 @@ await runExperiment({
     'A perceptron with two hidden layers on two moons (700 training points, 300 test points), vanilla, clipped, and clipped and noised: ' +
     'its confidence over the plane (Hong et al. 2020, Appendix D). Moon noise, layers, rate, batch and epochs are not in the paper: they are ours.',
   paperFigure: 'Figure 10',
+  claim: 'The private model’s boundary is more complex, with a narrow band of uncertainty.',
   trial: decisionBoundary,
   seeds: { smoke: 1, quick: 10, full: 50 },
   sizes: {

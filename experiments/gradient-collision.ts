@@ -52,6 +52,8 @@ await runExperiment({
     'Dresses blended with coats (weight α) and labelled as dresses join the training set; how the mean poison gradient lies to the ' +
     'mean clean one, by the paper’s definition and by a sounder one, with clean images in the poisons’ place as controls (Hong et al. 2020, §3.2).',
   paperFigure: 'Figure 1 (left, middle), Figure 2 (top)',
+  claim:
+    'The mean poison gradient is longer than the clean one and points the other way, the more so and the more steadily the closer the poisons come to their targets (α).',
   trial: gradients,
   seeds: { smoke: 1, quick: 5, full: 20 },
   sizes: {

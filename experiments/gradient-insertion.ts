@@ -51,6 +51,8 @@ await runExperiment({
     'One training image in a hundred is copied with a white square in the corner and the label coat; a clean model is re-trained on all, ' +
     'and the mean poison gradient compared with the clean one’s. The paper’s text has an MLP, its code a convolutional network (Hong et al. 2020, §3.3).',
   paperFigure: 'Figure 1 (right), Figure 2 (bottom)',
+  claim:
+    'The mean poison gradient starts out a hundred times as long as the clean one and opposite to it; both signs fade as the backdoor is learned, but for the smallest patch.',
   trial: gradients,
   seeds: { smoke: 1, quick: 1, full: 5 },
   sizes: {

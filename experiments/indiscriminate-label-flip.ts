@@ -56,6 +56,8 @@ await runExperiment({
     'Logistic regression on Fashion-MNIST dress against coat, trained with (DP-)Adam on 10,800 images and added copies with the ' +
     'opposite label; gradients clipped, or clipped and noised (Hong et al. 2020, §6.2).',
   paperFigure: 'Figure 4 (a, b)',
+  claim:
+    'Gradient shaping halves what 40 % flipped labels cost: RAD 0.028 without, 0.011 with C = 4; noise brings no more.',
   trial: labelFlip,
   seeds: { smoke: 1, quick: 5, full: 20 },
   sizes: {

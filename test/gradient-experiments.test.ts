@@ -15,6 +15,7 @@ import {
   gradientSummaries,
   gradientTexts,
 } from '../experiments/paper/index.js';
+import { overall } from '../experiments/report/overall.js';
 import { boundaryLength, centres, field } from '../experiments/trials/decision-boundary.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -44,6 +45,48 @@ for (const name of experiments) {
     assert.ok(readFileSync(join(out, name, 'results.csv'), 'utf8').split('\r\n').length > 2);
   });
 }
+
+test('report.js puts their ledgers on one page, in the paper’s order, and says what is not run', () => {
+  const said = node('experiments/report.js', '--results', out);
+  const page = readFileSync(join(out, 'report.html'), 'utf8');
+  const places = [
+    'Figure 1 (left',
+    'Figure 1 (right',
+    'Figure 4 (a',
+    'Figure 4 (c',
+    'Figure 10',
+    'Figure 11',
+  ];
+  const found = places.map((figure) => page.indexOf(`<h2>${figure}`));
+  assert.ok(
+    found.every((at, i) => at > (found[i - 1] ?? 0)),
+    `${found}`,
+  );
+  assert.match(page, /Verdict: undecided/);
+  assert.match(page, /Not run, or not enough of it: node experiments\/indiscriminate-label-flip.js/);
+  assert.match(page, /<svg role="img"/);
+  assert.match(said, /training-accuracy +│ undecided/);
+  const { status, stderr } = spawnSync(
+    process.execPath,
+    ['experiments/report.js', '--results', join(out, 'none')],
+    {
+      cwd: root,
+      encoding: 'utf8',
+    },
+  );
+  assert.is(status, 1);
+  assert.match(stderr, /LEDGER_NOT_FOUND/);
+});
+
+test('one verdict for a figure', () => {
+  assert.is(overall([]), 'undecided');
+  assert.is(overall(['reproduced', 'undecided']), 'reproduced');
+  assert.is(overall(['reproduced', 'artefact']), 'artefact');
+  assert.is(overall(['not reproduced', 'not reproduced']), 'not reproduced');
+  assert.is(overall(['not reproduced', 'reproduced']), 'partly');
+  assert.is(overall(['partly']), 'partly');
+  assert.is(overall(['undecided']), 'undecided');
+});
 
 test('two moons: half circles with Gaussian noise, classes in turn, the same for the same seed', () => {
   const exact = twoMoons({ count: 400, noise: 0, seed: 3 });

@@ -42,6 +42,8 @@ export interface Experiment<
   script: string;
   /** What it reproduces, such as 'Figure 4 (a, b)'. */
   paperFigure?: string;
+  /** What the paper says there, in a sentence. */
+  claim?: string;
   trial: Trial<Spec, Result, Shared>;
   grid(size: Size, options: RunOptions): readonly SpecInput<Spec>[];
   /** Gets the finished trials in the order of the grid; after Ctrl-C or in a shard, not all of them. */
