@@ -1,3 +1,4 @@
+import type { Engine } from '../../engine/index.js';
 import { centroid, type Rows } from '../sphere-and-slab.js';
 import { dot, dotAt, minus, type Vector } from '../vectors.js';
 import { checkCount, classesOf, type Filtered, type FilterOptions, keepLowest, membersOf } from './filter.js';
@@ -10,6 +11,7 @@ import { leadingDirections } from './principal.js';
  * @throws FILTER_INVALID
  */
 export function activationClusteringFilter(
+  engine: Engine,
   features: Rows,
   { dimensions = 10, keep = 0.95 }: FilterOptions & { readonly dimensions?: number } = {},
 ): Filtered {
@@ -19,9 +21,10 @@ export function activationClusteringFilter(
   for (const label of classesOf(y)) {
     const members = membersOf(y, label);
     const centre = centroid(features, label);
-    const directions = leadingDirections(features, members, centre, dimensions);
+    const directions = leadingDirections(engine, features, members, centre, dimensions);
+    const shifts = directions.map((direction) => dot(centre, direction));
     const points = Array.from(members, (i) =>
-      Float64Array.from(directions, (direction) => dotAt(x, i * size, direction) - dot(centre, direction)),
+      Float64Array.from(directions, (direction, k) => dotAt(x, i * size, direction) - shifts[k]!),
     );
     const { small, large } = twoMeans(points);
     members.forEach((example, i) => {

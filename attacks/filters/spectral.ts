@@ -1,3 +1,4 @@
+import type { Engine } from '../../engine/index.js';
 import { centroid, type Rows } from '../sphere-and-slab.js';
 import { dot, dotAt } from '../vectors.js';
 import {
@@ -17,13 +18,14 @@ import { leadingDirections } from './principal.js';
  * @throws FILTER_INVALID
  */
 export function svdFilter(
+  engine: Engine,
   rows: Rows,
   { rank = 5, keep = 0.95 }: FilterOptions & { readonly rank?: number } = {},
 ): Filtered {
   checkCount('svdFilter', 'rank', rank);
   checkShare('svdFilter', 'keep', keep);
   const { x, y, size } = rows;
-  const directions = leadingDirections(rows, Array.from(Array.from(y).keys()), null, rank);
+  const directions = leadingDirections(engine, rows, Array.from(Array.from(y).keys()), null, rank);
   const scores = Float64Array.from(y, (_, i) => {
     const row = x.subarray(i * size, (i + 1) * size);
     return directions.reduce((rest, direction) => rest - squared(dotAt(row, 0, direction)), dot(row, row));
@@ -36,13 +38,13 @@ export function svdFilter(
  * features. Features are a network's last hidden layer, or the inputs of a linear model.
  * @throws FILTER_INVALID
  */
-export function spectralFilter(features: Rows, options: FilterOptions = {}): Filtered {
+export function spectralFilter(engine: Engine, features: Rows, options: FilterOptions = {}): Filtered {
   const { x, y, size } = features;
   const scores = new Float64Array(y.length);
   for (const label of classesOf(y)) {
     const members = membersOf(y, label);
     const centre = centroid(features, label);
-    const [top] = leadingDirections(features, members, centre, 1);
+    const [top] = leadingDirections(engine, features, members, centre, 1);
     if (top === undefined) continue;
     const shift = dot(centre, top);
     for (const i of members) scores[i] = squared(dotAt(x, i * size, top) - shift);
