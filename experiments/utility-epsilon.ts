@@ -65,14 +65,16 @@ await runExperiment({
   grid(size, { seeds, own }) {
     const { noises, epochs, tasks: chosen } = plans[size];
     return seeds.flatMap((seed) =>
-      tasks.filter(chosen).flatMap((task) =>
-        noises[task.model]!.map((noiseMultiplier) => ({
-          ...task,
-          noiseMultiplier,
-          epochs: epochs(task),
-          seed,
-        })),
-      ),
+      tasks
+        .filter((task) => chosen(task) && (own.sets as string[]).includes(task.data))
+        .flatMap((task) =>
+          noises[task.model]!.map((noiseMultiplier) => ({
+            ...task,
+            noiseMultiplier,
+            epochs: epochs(task),
+            seed,
+          })),
+        ),
     );
   },
   report: utilityEpsilonReport,
