@@ -31,7 +31,7 @@ const plans: Record<Size, Plan> = {
     epochs: 2,
   },
   quick: {
-    clipRatios: [0, 0.1, 0.2, 0.4],
+    clipRatios: [0, 0.2, 0.4],
     noiseRatios: [0.4],
     learningRates: [0.001, 0.003, 0.03],
     tuned: [vanilla, { clipNorm: 4, noiseStd: 0 }],
