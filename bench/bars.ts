@@ -1,3 +1,4 @@
+import { watched } from './anatomy.js';
 import type { Figure } from './measure.js';
 
 /** A figure held against its bar. */
@@ -39,6 +40,14 @@ const overVanilla = (w: string): BarRule => [
   '≤',
   1.3,
 ];
+const overPlain = (training: string): BarRule => [
+  `anatomy/${training}: watched / plain`,
+  [`anatomy/${training}/watched`, `anatomy/${training}/plain`],
+  (of) => of(`anatomy/${training}/watched`) / of(`anatomy/${training}/plain`),
+  '×',
+  '≤',
+  1.5,
+];
 const atMost = (name: string, unit: string, bar: number): BarRule => [
   name,
   [name],
@@ -65,6 +74,7 @@ const rules: readonly BarRule[] = [
   overVanilla('W2'),
   overVanilla('W3'),
   overVanilla('W4'),
+  ...Object.keys(watched).map(overPlain),
   atMost('step/W1/ghost', 'ms', 0.35),
   atMost('step/W2/ghost', 'ms', 1),
   atMost('step/W3/ghost', 'ms', 4),

@@ -39,7 +39,6 @@ await runExperiment({
     const settings: Setting[] = [
       ...clips.map((clipNorm): Setting => ({ ...common, attack: 'slab', clipNorm })),
       ...clips.map((clipNorm): Setting => ({ ...common, attack: 'label-flip', clipNorm })),
-      { ...common, attack: 'label-flip', control: 'hard' },
       { ...common, attack: 'label-flip', control: 'random' },
     ];
     return seeds.flatMap((seed): SpecInput<GradientsSpec>[] =>

@@ -10,7 +10,6 @@ import {
 import {
   bothGroups,
   cosineOf,
-  type Group,
   type Groups,
   groupNames,
   type Quantiles,
@@ -150,7 +149,8 @@ interface Findings {
 class Anatomy implements GradientAnatomy {
   private last: Findings | null = null;
   private readonly params: Parameters;
-  private readonly poison: ReadonlySet<number>;
+  /** 1 at the poisons' indices. */
+  private readonly marks: Uint8Array;
   private readonly layers: readonly Part[];
   private readonly output: Range;
   private readonly paper: PaperMeans;
@@ -165,7 +165,7 @@ class Anatomy implements GradientAnatomy {
 
   constructor({ params, poison, output, unshaped = false }: AnatomyOptions) {
     this.params = params;
-    this.poison = indexSet(poison);
+    this.marks = marksOf(poison);
     this.layers = layersOf(params);
     this.output = rangeOf(params, output ?? this.layers.at(-1)!.parameters[0]!);
     this.paper = new PaperMeans(this.output.to - this.output.from);
@@ -196,7 +196,7 @@ class Anatomy implements GradientAnatomy {
       );
     }
     const poisoned = new Float32Array(indices.length);
-    for (let i = 0; i < indices.length; i++) if (this.poison.has(indices[i]!)) poisoned[i] = 1;
+    for (let i = 0; i < indices.length; i++) poisoned[i] = this.marks[indices[i]!] ?? 0;
     return poisoned;
   }
 
@@ -328,15 +328,15 @@ class PaperMeans {
   /** Adds the batch: each group's sum, and the same noise on both, over the group's own size. */
   noised(noisy: Float32Array): void {
     const { whole, poison, counts } = this.step!;
-    const add = (group: Group, sum: (i: number) => number): void => {
-      if (counts[group] === 0) return;
-      const into = this.sums[group];
-      const share = 1 / counts[group];
-      for (let i = 0; i < into.length; i++) into[i]! += share * (sum(i) + noisy[i]! - whole[i]!);
-      this.batches[group]++;
-    };
-    add('clean', (i) => whole[i]! - poison[i]!);
-    add('poison', (i) => poison[i]!);
+    const { clean: toClean, poison: toPoison } = this.sums;
+    for (const group of groupNames) if (counts[group] > 0) this.batches[group]++;
+    const shareClean = counts.clean > 0 ? 1 / counts.clean : 0;
+    const sharePoison = counts.poison > 0 ? 1 / counts.poison : 0;
+    for (let i = 0; i < this.size; i++) {
+      // noisy = whole + noise, and the clean sum is whole − poison.
+      toClean[i]! += shareClean * (noisy[i]! - poison[i]!);
+      toPoison[i]! += sharePoison * (poison[i]! + noisy[i]! - whole[i]!);
+    }
   }
 
   endEpoch(): PaperAnatomy {
@@ -371,8 +371,8 @@ function length(vector: Float64Array | null): number | null {
   return vector === null ? null : Math.sqrt(dot(vector, vector));
 }
 
-function indexSet(indices: ArrayLike<number>): ReadonlySet<number> {
-  const set = new Set<number>();
+function marksOf(indices: ArrayLike<number>): Uint8Array {
+  let largest = -1;
   for (let i = 0; i < indices.length; i++) {
     const index = indices[i]!;
     if (!(Number.isInteger(index) && index >= 0)) {
@@ -381,9 +381,11 @@ function indexSet(indices: ArrayLike<number>): ReadonlySet<number> {
         `gradientAnatomy: poison[${i}] is ${index}; expected examples' indices, whole numbers from 0.`,
       );
     }
-    set.add(index);
+    largest = Math.max(largest, index);
   }
-  return set;
+  const marks = new Uint8Array(largest + 1);
+  for (let i = 0; i < indices.length; i++) marks[indices[i]!] = 1;
+  return marks;
 }
 
 function rangeOf(params: Parameters, name: string): Range {

@@ -28,8 +28,20 @@ export type Verdict = 'reproduced' | 'partly' | 'not reproduced' | 'artefact' | 
  * lies inside an interval whose mean has the other sign. Levels have no sign: inside the interval or not. A bound
  * is reproduced when our interval lies beyond it, partly when our mean does. *Artefact* goes before all of these: there is an explanation without an attack, and the control run shows it.
  */
-export function verdict({ paper, ours, kind, artefact }: Comparison): Verdict {
-  if (artefact !== undefined && controlShows(artefact.control, paper, ours)) return 'artefact';
+export function verdict(comparison: Comparison): Verdict {
+  const { paper, ours, artefact } = comparison;
+  const plain = verdictWithoutControl(comparison);
+  if (artefact === undefined) return plain;
+  const shows =
+    holds(artefact.control, paper) || (plain === 'reproduced' && holds(artefact.control, ours.mean));
+  return shows ? 'artefact' : plain;
+}
+
+function holds({ low, high }: Summary, value: number): boolean {
+  return low !== null && high !== null && low <= value && value <= high;
+}
+
+function verdictWithoutControl({ paper, ours, kind }: Comparison): Verdict {
   if (ours.low === null || ours.high === null) return 'undecided';
   if (kind === 'above' || kind === 'below') {
     const side = kind === 'above' ? 1 : -1;
@@ -37,25 +49,18 @@ export function verdict({ paper, ours, kind, artefact }: Comparison): Verdict {
     if (!beyond(ours.mean)) return 'not reproduced';
     return beyond(ours.low) && beyond(ours.high) ? 'reproduced' : 'partly';
   }
-  const inside = ours.low <= paper && paper <= ours.high;
+  const inside = holds(ours, paper);
   if (kind === 'level') return inside ? 'reproduced' : 'not reproduced';
   const sameSign = Math.sign(paper) === Math.sign(ours.mean);
   if (inside) return sameSign || paper === 0 ? 'reproduced' : 'undecided';
   return sameSign ? 'partly' : 'not reproduced';
 }
 
-/** The control comes as near to the paper's value as the attack does, or has it in its interval. */
-function controlShows(control: Summary, paper: number, ours: Summary): boolean {
-  if (control.low === null || control.high === null) return false;
-  const inside = control.low <= paper && paper <= control.high;
-  return inside || Math.abs(control.mean - paper) <= Math.abs(ours.mean - paper);
-}
-
 export const VERDICT_RULE =
   'Reproduced: the sign agrees and the paper’s value lies in our 95 % interval (over seeds). Partly: only the sign agrees. ' +
   'Not reproduced: neither. Undecided: one seed, or an interval that holds the paper’s value around a mean of the other sign. ' +
   'For levels, such as an accuracy, only the interval counts; for bounds, whether all of it, or our mean alone, lies beyond. Artefact, before all of these: the number has an explanation ' +
-  'without an attack, and a control run without one has the paper’s value in its interval or comes as near to it as the attack.';
+  'without an attack, and the interval of a control run without one holds the paper’s value, or ours where that reproduces the paper’s.';
 
 /** The paper's numbers beside ours. */
 export function comparisonTable(comparisons: readonly Comparison[]): Table {

@@ -22,7 +22,10 @@ export function indiscriminateGradientsReport(trials: readonly GradientTrial[]):
   const panels = (['label-flip', 'slab'] as const).map((attack) => ({ attack, ...panelOf(trials, attack) }));
   const { comparisons: _, ...rest } = panelsReport(panels, trials);
   return {
-    summary: panels.flatMap(summary),
+    summary: [
+      'Stationarity alone makes the ratio N_clean/N_poison = 2.5 and the cosine −1, whatever the attack, and whatever the shaping.',
+      ...panels.flatMap(summary),
+    ],
     ...rest,
     comparisons: panels.flatMap((panel) => [...textComparisons(panel), ...panelComparisons(panel)]),
   };
@@ -39,33 +42,24 @@ function panelOf(all: readonly GradientTrial[], attack: Attack): Panel {
       ...(value && { paper: { experiment: 'indiscriminate_40pct', task: papers[attack], value } }),
     };
   });
-  const controls = all.filter(({ spec }) => spec.control !== 'none' && spec.clipNorm === null);
-  const hard = controls.filter(({ spec }) => spec.control === 'hard');
-  const random = controls.filter(({ spec }) => spec.control === 'random');
-  return {
-    title: titles[attack],
-    arms: random.length > 0 ? [...arms, { name: 'control: random clean images', trials: random }] : arms,
-    control: hard.length > 0 ? { name: 'control: the hardest clean images', trials: hard } : undefined,
-  };
+  const random = all.filter(({ spec }) => spec.control === 'random');
+  const control = { name: 'control: random clean images', trials: random };
+  return { title: titles[attack], arms: random.length > 0 ? [...arms, control] : arms };
 }
 
 /** The text's mean ratios. */
-function textComparisons({ attack, arms, control, title }: Panel & { attack: Attack }): Comparison[] {
+function textComparisons({ attack, arms, title }: Panel & { attack: Attack }): Comparison[] {
   return gradientTexts()
     .filter(({ experiment }) => experiment === `${papers[attack]}_40`)
     .flatMap(({ model, paper }): Comparison[] => {
       const arm = arms.find(({ name }) => name === (model === 'vanilla' ? 'vanilla' : 'C = 4'));
       const of = (trial: GradientTrial) => epochMean(trial, (epoch) => epoch.paper.ratio);
       const ours = arm && summaryOf(arm, of);
-      const without = control && summaryOf(control, of);
       if (!arm || !ours) return [];
-      const because =
-        'Where the two groups’ pulls cancel, the ratio is N_c/N_p = 2.5 whatever the attack; clipping moves the point, not the ratio.';
       return [
         {
           ...{ what: `${title}, ${arm.name}: mean ratio`, paper, ours, kind: 'level', digits: 3 },
           ...{ source: 'text', trials: arm.trials },
-          ...(without && { artefact: { because, control: without } }),
         },
       ];
     });
