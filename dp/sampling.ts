@@ -24,7 +24,7 @@ const wordsAtOnce = 4096;
 /** 32-bit words of ChaCha's keystream under the `sampler` stream: 20 rounds and a fresh key, or 8 rounds and the seed's. */
 class Words {
   private readonly key: Uint32Array<ArrayBuffer> | null;
-  private words = new Uint32Array(0);
+  private words: Uint32Array = new Uint32Array(0);
   private next = 0;
   private block = 0;
 
@@ -32,12 +32,16 @@ class Words {
     private readonly engine: Engine,
     private readonly seed: number | undefined,
     private readonly step: number,
+    private readonly use = 0,
   ) {
     this.key = seed === undefined ? crypto.getRandomValues(new Uint32Array(8)) : null;
   }
 
   word(): number {
-    if (this.next === this.words.length) this.fetch();
+    if (this.next === this.words.length) {
+      this.words = this.fetch();
+      this.next = 0;
+    }
     return this.words[this.next++]!;
   }
 
@@ -50,24 +54,25 @@ class Words {
     }
   }
 
-  private fetch(): void {
-    const { engine, seed, step } = this;
-    engine.scope(() => {
+  /** The next `wordsAtOnce` words, where no single ones were asked for. */
+  fetch(): Uint32Array {
+    const { engine, seed, step, use } = this;
+    const words = engine.scope(() => {
       const out = engine.allocate([wordsAtOnce], 'i32', 'a sampler');
       const key = this.key === null ? writeKey(engine, seed!, 'sampler') : writeKeyWords(engine, this.key);
       const high = Math.floor(step / 4294967296);
       const rounds = this.key === null ? 8 : 20;
-      engine.kernels.randomBits(out.address, wordsAtOnce, key, this.block, step >>> 0, high, 0, rounds);
-      this.words = new Uint32Array(engine.memory.wasm.buffer, out.address, wordsAtOnce).slice();
+      engine.kernels.randomBits(out.address, wordsAtOnce, key, this.block, step >>> 0, high, use, rounds);
+      return new Uint32Array(engine.memory.wasm.buffer, out.address, wordsAtOnce).slice();
     });
     this.block += wordsAtOnce / 16;
-    this.next = 0;
+    return words;
   }
 }
 
 /**
  * Poisson sampling: each example is in a batch with probability q, independently of all others and other steps; batches
- * differ in size, and may be empty. To the 2⁻⁶⁴ that q has in float64.
+ * differ in size, and may be empty. Exact to 2⁻⁶⁴.
  * @throws SAMPLING_RATE_OUT_OF_RANGE, DATASET_SIZE_OUT_OF_RANGE, SEED_INVALID
  * @example poissonSampler({ engine, count: 10_800, samplingRate: 1 / 36 }).draw(0)
  */
@@ -89,11 +94,16 @@ export function poissonSampler(options: SecretSamplerOptions & { readonly sampli
     source: seed === undefined ? 'secure' : 'seeded',
     draw(step) {
       const words = new Words(engine, seed, step);
+      const edge = new Words(engine, seed, step, 1);
       const drawn: number[] = [];
-      for (let i = 0; i < count; i++) {
-        const word = words.word();
-        // At the edge, one time in four billion, a second word decides about the rest of q.
-        if (word < whole || (word === whole && words.word() < fraction)) drawn.push(i);
+      for (let from = 0; from < count; from += wordsAtOnce) {
+        const chunk = words.fetch();
+        const n = Math.min(wordsAtOnce, count - from);
+        for (let i = 0; i < n; i++) {
+          const word = chunk[i]!;
+          // At the edge, one time in four billion, a second word decides about the rest of q.
+          if (word < whole || (word === whole && edge.word() < fraction)) drawn.push(from + i);
+        }
       }
       return Int32Array.from(drawn);
     },

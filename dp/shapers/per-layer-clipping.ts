@@ -32,7 +32,7 @@ export function perLayerClipping(options: PerLayerClippingOptions): Shaper {
     bound: () => bound,
     accumulate(g, sum, { tightening }) {
       const { engine } = params;
-      const total = g.norms().squared.view();
+      const total = g.norms().squared.values();
       g.discardNonFinite();
       const before = engine.allocate([params.size], 'f32', 'perLayerClipping');
       for (const { parameters, clipNorm } of layers.values()) {
