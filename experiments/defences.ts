@@ -36,7 +36,7 @@ await runExperiment({
     'out before training, shapers clip and noise gradients during it. What each removes, and what accuracy is left ' +
     '(the table of existing defences of Hong et al. 2020, and what it leaves open).',
   trial: defence,
-  seeds: { smoke: 1, quick: 2, full: 10 },
+  seeds: { smoke: 1, quick: 3, full: 10 },
   sizes: {
     smoke: 'two filters on the backdoor, one epoch, in seconds',
     quick: 'three attacks, eight filters, four shapers, 20 epochs, in two minutes',

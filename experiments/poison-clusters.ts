@@ -3,7 +3,7 @@ import { poisonClustersReport } from './reports/poison-clusters.js';
 import { type PoisonClusterSpec, poisonCluster } from './trials/poison-cluster.js';
 
 const plans: Record<Size, { clusters: readonly number[]; iterations: number }> = {
-  smoke: { clusters: [2], iterations: 1 },
+  smoke: { clusters: [2], iterations: 30 },
   quick: { clusters: [2, 3], iterations: 30 },
   full: { clusters: [2, 3, 4, 5], iterations: 30 },
 };
@@ -20,7 +20,7 @@ await runExperiment({
   trial: poisonCluster,
   seeds: { smoke: 1, quick: 1, full: 1 },
   sizes: {
-    smoke: 'two clusters, a weak slab attack, in seconds',
+    smoke: 'label flips in two clusters, in seconds',
     quick: 'two and three clusters, in a minute',
     full: 'up to five clusters',
   },
@@ -28,7 +28,7 @@ await runExperiment({
     const { clusters, iterations } = plans[size];
     const parts = size === 'smoke' ? (['union'] as const) : components;
     return seeds.flatMap((seed) =>
-      attacks.flatMap((attack) =>
+      (size === 'smoke' ? attacks.slice(0, 1) : attacks).flatMap((attack) =>
         parts.flatMap((part) =>
           clusters.map((count): Partial<PoisonClusterSpec> & { seed: number } => ({
             attack,

@@ -138,7 +138,7 @@ function clouds(perClass: number): LabelledSet {
 }
 
 const set = clouds(100);
-const small = { seed: 3, iterations: 6, divisions: 3, evaluateEvery: 2 } as const;
+const small = { seed: 3, iterations: 6, divisions: 1, evaluateEvery: 2 } as const;
 
 for (const centroids of ['poisoned', 'clean'] as const) {
   for (const box of [true, false]) {
@@ -203,7 +203,7 @@ test('a moving filter lets stronger poisons through than a fixed one', async () 
       ratio: 0.4,
       centroids,
       ...small,
-      iterations: 20,
+      iterations: 10,
       onProgress: (p) => {
         objective = p.objective;
       },
