@@ -32,7 +32,9 @@ export interface CraftContext extends LongCraft<never> {
 /**
  * The poisoned set of a spec: the same bits as the set that the spec came from.
  * @throws ATTACK_UNKNOWN, and what the attack throws
- * @example const again = await craft(base, poisoned.spec, { engine });
+ * @example
+ * const poisoned = flipLabels(set, { ratio: 0.4, seed: 1 });
+ * const again = await craft(set, poisoned.spec);
  */
 export async function craft(
   base: LabelledSet,

@@ -24,7 +24,7 @@ interface Header {
 /**
  * A poisoned set as the bytes of one file that describes itself: what made it (spec with seed and budget), the base's
  * hash, labels, indices and the poisons themselves, each distinct one once. The base is not in it.
- * @example fs.writeFileSync('slab.poison', await savePoison(poisoned));
+ * @example const file = await savePoison(flipLabels(set, { ratio: 0.4, seed: 1 }));
  */
 export async function savePoison(set: PoisonedSet): Promise<Uint8Array<ArrayBuffer>> {
   const { base, poison, spec } = set;
@@ -60,7 +60,9 @@ export async function savePoison(set: PoisonedSet): Promise<Uint8Array<ArrayBuff
  * The poisoned set of a file and its base, checked: the hash, that the base is the one it was made for, the budget and
  * the constraints of the attack (`verifyPoison`).
  * @throws POISON_FILE_INVALID, POISON_HASH_MISMATCH, POISON_BASE_MISMATCH, BUDGET_EXCEEDED, INFEASIBLE
- * @example const poisoned = await loadPoison(fs.readFileSync('slab.poison'), base);
+ * @example
+ * const file = await savePoison(flipLabels(set, { ratio: 0.4, seed: 1 }));
+ * const poisoned = await loadPoison(file, set);
  */
 export async function loadPoison(bytes: Uint8Array, base: LabelledSet): Promise<PoisonedSet> {
   const head = new TextDecoder().decode(bytes.subarray(0, hashAt));
