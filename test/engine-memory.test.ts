@@ -409,12 +409,16 @@ test('wasm memory and the JavaScript heap are flat over thousands of steps', () 
   for (let i = 0; i < 500; i++) step(i);
   const bytes = own.memory.bytes;
   const used = own.memory.bytesInUse;
-  const before = heap();
-  for (let i = 0; i < 4000; i++) step(i);
+  // Compiled code is on the heap too, and comes when it likes: a leak shows in every window, compilation in some.
+  const growths = [0, 1, 2, 3].map(() => {
+    const before = heap();
+    for (let i = 0; i < 1500; i++) step(i);
+    return heap() - before;
+  });
   assert.is(own.memory.bytes, bytes);
   assert.is(own.memory.bytesInUse, used);
-  const growth = heap() - before;
-  assert.ok(growth < 200_000, `the heap grew by ${growth} bytes`);
+  const bytesAStep = Math.min(...growths) / 1500;
+  assert.ok(bytesAStep < 16, `the heap grew by ${growths.join(', ')} bytes in 1,500 steps each`);
 });
 
 test('errors are GradshapeError with a code', () => {
