@@ -1,22 +1,8 @@
 // The convolutional workload W4 of the benchmark. As a script (node bench/cnn-steps.js <mode> <kernels>) it does three
 // steps and prints the process's peak resident memory in MB.
 import { fileURLToPath } from 'node:url';
-import {
-  type Batch,
-  conv2d,
-  createEngineSync,
-  crossEntropy,
-  dense,
-  flatten,
-  maxPool2d,
-  type Parameters,
-  privateStep,
-  relu,
-  seededNoise,
-  sequential,
-  sgd,
-  vanillaStep,
-} from 'gradshape';
+import { conv2d, createEngineSync, dense, flatten, maxPool2d, relu, sequential, sgd } from 'gradshape';
+import { stepTask } from './step-task.js';
 
 export const modes = ['vanilla', 'materialize', 'ghost', 'loop'] as const;
 export type Mode = (typeof modes)[number];
@@ -40,30 +26,7 @@ export function w4Step(mode: Mode, kernels: 'base' | 'relaxed'): () => void {
     shape: [32, 32, 3],
     scale: 1 / 255,
   });
-  const params = model.init(engine, { seed: 1 });
-  const optimizer = sgd({ learningRate: 0.01 });
-  const loss = (p: Parameters, b: Batch) => crossEntropy(model.apply(p, b.x), b.y);
-  const step =
-    mode === 'vanilla'
-      ? vanillaStep({ params, optimizer })
-      : privateStep({
-          params,
-          optimizer,
-          clipNorm: 1,
-          noiseMultiplier: 1,
-          expectedBatchSize: batchSize,
-          noise: seededNoise(1),
-          strategy: mode,
-        });
-  let next = 0;
-  return () => {
-    const indices = Int32Array.from({ length: batchSize }, (_, i) => (next + i) % examples);
-    next += batchSize;
-    engine.scope(() => {
-      step.accumulate(loss, data.batch(indices));
-      step.finish();
-    });
-  };
+  return stepTask(mode, { model, batchSize, optimizer: () => sgd({ learningRate: 0.01 }) }, data);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -1,34 +1,14 @@
-import {
-  adam,
-  type Batch,
-  createEngineSync,
-  crossEntropy,
-  type Dataset,
-  dense,
-  type Optimizer,
-  type Parameters,
-  privateStep,
-  relu,
-  type Sequential,
-  type Strategy,
-  secureNoise,
-  seededNoise,
-  sequential,
-  sgd,
-  vanillaStep,
-} from 'gradshape';
+import { adam, createEngineSync, dense, relu, sequential, sgd } from 'gradshape';
 import { type Figure, medians, type Setting } from './measure.js';
+import { modes, stepTask, type Workload } from './step-task.js';
 
-interface Workload {
-  readonly model: Sequential;
+interface BenchWorkload extends Workload {
   readonly features: number;
   readonly classes: number;
-  readonly batchSize: number;
-  optimizer(): Optimizer;
 }
 
 /** The workloads: a logistic regression, a wide one, and a perceptron. */
-const workloads: Record<string, Workload> = {
+const workloads: Record<string, BenchWorkload> = {
   W1: {
     model: sequential(dense(784, 2)),
     features: 784,
@@ -52,7 +32,6 @@ const workloads: Record<string, Workload> = {
   },
 };
 
-const modes = ['vanilla', 'loop', 'materialize', 'ghost', 'ghost-secure'] as const;
 const examples = 6000;
 
 /** Milliseconds a training step, the gather of its batch included. DP steps have noise on all parameters. */
@@ -76,35 +55,4 @@ export async function stepSuite({ kernels, wanted }: Setting): Promise<Figure[]>
     );
   }
   return figures;
-}
-
-/** One step of a mode, on a model of its own, over batches that follow each other through the data. */
-function stepTask(mode: (typeof modes)[number], workload: Workload, data: Dataset): () => void {
-  const { model, batchSize } = workload;
-  const { engine } = data;
-  const params = model.init(engine, { seed: 1 });
-  const optimizer = workload.optimizer();
-  const loss = (p: Parameters, b: Batch) => crossEntropy(model.apply(p, b.x), b.y);
-  const step =
-    mode === 'vanilla'
-      ? vanillaStep({ params, optimizer })
-      : privateStep({
-          params,
-          optimizer,
-          clipNorm: 1,
-          noiseMultiplier: 1,
-          expectedBatchSize: batchSize,
-          noise: mode === 'ghost-secure' ? secureNoise() : seededNoise(1),
-          strategy: (mode === 'ghost-secure' ? 'ghost' : mode) as Strategy,
-        });
-  const indices = new Int32Array(batchSize);
-  let next = 0;
-  return () => {
-    for (let i = 0; i < batchSize; i++) indices[i] = (next + i) % examples;
-    next = (next + batchSize) % examples;
-    engine.scope(() => {
-      step.accumulate(loss, data.batch(indices));
-      step.finish();
-    });
-  };
 }
