@@ -1,4 +1,4 @@
-import { runExperiment, type Size, type SpecInput } from './harness/index.js';
+import { Option, runExperiment, type Size, type SpecInput, someOf, wholeNumber } from './harness/index.js';
 import { insertionReport } from './reports/gradient-insertion.js';
 import { type GradientsSpec, gradients } from './trials/gradients.js';
 
@@ -60,14 +60,26 @@ await runExperiment({
     quick: 'the MLP with three sizes of the square; BadNet on 6,000 images',
     full: 'all sizes, both models, all images',
   },
-  grid: (size, { seeds }) =>
-    plans[size].flatMap(({ setting, sizes, seeds: most }) =>
-      seeds
-        .slice(0, most)
-        .flatMap((seed): SpecInput<GradientsSpec>[] => [
-          ...sizes.map((side) => ({ ...setting, size: side, seed })),
-          { ...setting, control: 'hard', seed },
-        ]),
-    ),
+  options: [
+    someOf('--models <names>', 'models', ['mlp', 'badnet']),
+    someOf('--patches <sides>', 'sides of the square', paperSizes),
+    new Option('--epochs <N>', 'epochs of re-training instead of the size’s own').argParser(wholeNumber),
+  ],
+  grid(size, { seeds, own }) {
+    const { models, patches, epochs } = own as { models: string[]; patches: number[]; epochs?: number };
+    return plans[size]
+      .filter(({ setting }) => models.includes(setting.model!))
+      .flatMap(({ setting, sizes, seeds: most }) => {
+        const chosen = { ...setting, ...(epochs && { epochs }) };
+        return seeds
+          .slice(0, most)
+          .flatMap((seed): SpecInput<GradientsSpec>[] => [
+            ...sizes
+              .filter((side) => patches.includes(side))
+              .map((side) => ({ ...chosen, size: side, seed })),
+            { ...chosen, control: 'hard', seed },
+          ]);
+      });
+  },
   report: insertionReport,
 });

@@ -1,5 +1,4 @@
-import { InvalidArgumentError } from 'commander';
-import { Option, runExperiment, type Size } from './harness/index.js';
+import { runExperiment, type Size, someOf } from './harness/index.js';
 import { utilityEpsilonReport } from './reports/utility-epsilon.js';
 import { type UtilitySpec, utilityEpsilon } from './trials/utility-epsilon.js';
 
@@ -52,11 +51,7 @@ await runExperiment({
   paperFigure: 'Figure 12',
   trial: utilityEpsilon,
   seeds: { smoke: 1, quick: 3, full: 10 },
-  options: [
-    new Option('--sets <names>', 'data sets, comma-separated; leave out what is not at hand')
-      .argParser(setsOf)
-      .default([...new Set(tasks.map(({ data }) => data))]),
-  ],
+  options: [someOf('--sets <names>', 'data sets', [...new Set(tasks.map(({ data }) => data))])],
   sizes: {
     smoke: 'two epochs of LR on dress against coat',
     quick: 'six noises, few epochs, in a minute or two',
@@ -79,12 +74,3 @@ await runExperiment({
   },
   report: utilityEpsilonReport,
 });
-
-function setsOf(text: string): string[] {
-  const names = text.split(',');
-  const unknown = names.find((name) => !tasks.some(({ data }) => data === name));
-  if (unknown === undefined) return names;
-  throw new InvalidArgumentError(
-    `There is no set '${unknown}'; there are dress-coat, fashion-mnist, location30.`,
-  );
-}

@@ -1,5 +1,5 @@
 export { type Experiment, runExperiment, type TrialResult } from './experiment.js';
-export { Option, type RunOptions, type Size } from './options.js';
+export { Option, type RunOptions, type Size, someOf, wholeNumber } from './options.js';
 export {
   formatInterval,
   formatSummary,

@@ -96,6 +96,21 @@ export function parse(command: Command, argv: readonly string[]): void {
   }
 }
 
+/** An option that takes some of the choices, comma-separated; by default all. */
+export function someOf<Choice extends string | number>(
+  flags: string,
+  description: string,
+  choices: readonly Choice[],
+): Option {
+  const choose = (text: string): Choice[] =>
+    text.split(',').map((name) => {
+      const choice = choices.find((known) => String(known) === name.trim());
+      if (choice !== undefined) return choice;
+      throw new InvalidArgumentError(`There is no '${name}'; there are ${choices.join(', ')}.`);
+    });
+  return new Option(flags, `${description}, comma-separated`).argParser(choose).default(choices, 'all');
+}
+
 export function wholeNumber(text: string): number {
   const value = Number(text);
   if (!Number.isSafeInteger(value) || value < 1)
