@@ -1,14 +1,19 @@
-import { runExperiment, type Size } from './harness/index.js';
+import { runExperiment, type Size, someOf } from './harness/index.js';
 import { labelFlipReport } from './reports/label-flip.js';
 import { type LabelFlipSpec, labelFlip } from './trials/label-flip.js';
 
 /** How gradients are shaped: what an arm of the experiment differs in. */
 type Arm = Pick<LabelFlipSpec, 'clipNorm' | 'noiseStd'>;
 
+type Configuration = Arm & Pick<LabelFlipSpec, 'ratio'> & Partial<Pick<LabelFlipSpec, 'learningRate'>>;
+
+const paperRate = labelFlip.defaults.learningRate;
 const vanilla: Arm = { clipNorm: null, noiseStd: 0 };
-const clips: Arm[] = [8, 4, 2, 1, 0.1].map((clipNorm) => ({ clipNorm, noiseStd: 0 }));
+const clipNorms = [8, 4, 2, 1, 0.1];
+const clips: Arm[] = clipNorms.map((clipNorm) => ({ clipNorm, noiseStd: 0 }));
 /** The paper's noise, and more, where it begins to matter; all at C = 4. */
-const noises: Arm[] = [1e-7, 1e-5, 1e-3, 1e-1, 1, 4, 10, 40].map((noiseStd) => ({ clipNorm: 4, noiseStd }));
+const noiseStds = [1e-7, 1e-5, 1e-3, 1e-1, 1, 4, 10, 40];
+const noises: Arm[] = noiseStds.map((noiseStd) => ({ clipNorm: 4, noiseStd }));
 
 interface Plan {
   readonly clipRatios: readonly number[];
@@ -65,7 +70,13 @@ await runExperiment({
     quick: 'ratios 0 to 40 %, every clip norm and noise, in a minute',
     full: "the paper's grid of ratios, learning rates for every clip norm",
   },
-  grid(size, { seeds }) {
+  options: [
+    someOf('--ratios <shares>', 'poisons as a share of the clean images', paperRatios),
+    someOf('--clips <norms>', 'clip norms, none for vanilla', ['none', ...clipNorms]),
+    someOf('--noises <stds>', 'standard deviations of the noise', [0, ...noiseStds]),
+    someOf('--rates <rates>', 'learning rates', [paperRate, 0.001, 0.003, 0.03]),
+  ],
+  grid(size, { seeds, own }) {
     const { clipRatios, noiseRatios, learningRates, tuned, tunedRatios, epochs } = plans[size];
     const configurations = [
       ...clipRatios.flatMap((ratio) => [vanilla, ...clips].map((arm) => ({ ...arm, ratio }))),
@@ -74,9 +85,20 @@ await runExperiment({
         tuned.flatMap((arm) => learningRates.map((learningRate) => ({ ...arm, ratio, learningRate }))),
       ),
     ];
-    return seeds.flatMap((seed) =>
-      configurations.map((configuration) => ({ ...configuration, epochs, seed })),
-    );
+    const wanted = own as Record<'ratios' | 'clips' | 'noises' | 'rates', unknown[]>;
+    const isWanted = ({ ratio, clipNorm, noiseStd, learningRate = paperRate }: Configuration): boolean =>
+      wanted.ratios.includes(ratio) &&
+      wanted.clips.includes(clipNorm ?? 'none') &&
+      wanted.noises.includes(noiseStd) &&
+      wanted.rates.includes(learningRate);
+    // What the report compares, whatever else is chosen.
+    const isCompared = ({ ratio, clipNorm, noiseStd, learningRate = paperRate }: Configuration): boolean =>
+      [0, 0.4].includes(ratio) &&
+      [null, 4].includes(clipNorm) &&
+      noiseStd === 0 &&
+      learningRate === paperRate;
+    const chosen = configurations.filter((one) => isWanted(one) || isCompared(one));
+    return seeds.flatMap((seed) => chosen.map((configuration) => ({ ...configuration, epochs, seed })));
   },
   report: labelFlipReport,
 });

@@ -1,0 +1,84 @@
+// Smoke runs of the main job and of what privacy costs, from the command line; parts of a grid.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { LedgerEntry } from '../experiments/harness/ledger.js';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const out = mkdtempSync(join(tmpdir(), 'gradshape-'));
+test.after(() => rmSync(out, { recursive: true, force: true }));
+
+const run = (name: string, folder: string, ...args: string[]) =>
+  spawnSync(process.execPath, [`experiments/${name}.js`, '--smoke', '--out', join(out, folder), ...args], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+
+const ledger = (folder: string): LedgerEntry[] =>
+  readFileSync(join(out, folder, 'ledger.jsonl'), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+
+/** The trials' configurations, smallest first. */
+const configurations = (folder: string): string[] =>
+  ledger(folder)
+    .map(({ spec }) => `${spec.ratio} ${spec.clipNorm} ${spec.noiseStd}`)
+    .sort();
+
+function assertReport(folder: string): void {
+  const page = readFileSync(join(out, folder, 'report.html'), 'utf8');
+  assert.match(page, /<svg role="img"/);
+  assert.not.match(page, /NaN|undefined/);
+  assert.not.match(page, /(src|href)="https?:/);
+}
+
+test('indiscriminate-label-flip --smoke: every clip norm and noise, a table, a CSV and a page', () => {
+  const { status, stdout, stderr } = run('indiscriminate-label-flip', 'flip');
+  assert.is(status, 0, stderr);
+  assert.match(stdout, /What came out/);
+  assert.match(stdout, /accuracy at 40 %, C = 4 minus vanilla/);
+  assertReport('flip');
+  // Six clip norms at 0 and 40 %, eight noises at 40 %: a header, and a line each.
+  assert.is(ledger('flip').length, 20);
+  assert.is(
+    readFileSync(join(out, 'flip', 'results.csv'), 'utf8')
+      .trim()
+      .split('\r\n').length,
+    21,
+  );
+  // Two epochs tell dresses from coats, flipped labels or not.
+  for (const { result } of ledger('flip')) {
+    const { test: accuracies } = result as { test: number[] };
+    assert.is(accuracies.length, 2);
+    assert.ok(accuracies[1]! > 0.7 && accuracies[1]! < 0.98, `${accuracies}`);
+  }
+});
+
+test('a part of the grid runs by itself, with what the report compares', () => {
+  const args = ['--ratios', '0.4', '--clips', 'none,1', '--noises', '0'];
+  const { status, stderr } = run('indiscriminate-label-flip', 'part', ...args);
+  assert.is(status, 0, stderr);
+  const compared = ['0 4 0', '0 null 0', '0.4 4 0', '0.4 null 0'];
+  assert.equal(configurations('part'), [...compared, '0.4 1 0'].sort());
+  assertReport('part');
+});
+
+test('a value that no grid has is named with those there are', () => {
+  const { status, stderr } = run('indiscriminate-label-flip', 'none', '--clips', '3');
+  assert.is(status, 2);
+  assert.match(stderr, /There is no '3'; there are none, 8, 4, 2, 1, 0.1/);
+});
+
+test('utility-epsilon --smoke, on the embedded images alone', () => {
+  const { status, stdout, stderr } = run('utility-epsilon', 'utility', '--sets', 'dress-coat');
+  assert.is(status, 0, stderr);
+  assert.match(stdout, /What came out/);
+  assertReport('utility');
+});
+
+test.run();
