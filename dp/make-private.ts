@@ -31,8 +31,8 @@ export interface PrivateTrainingOptions extends Omit<PrivacyPlanOptions, 'datase
   readonly data: Dataset;
   /** @default crossEntropy */
   readonly loss?: LogitsLoss;
-  /** Learning rate by step. @default the optimizer's */
-  readonly learningRate?: Schedule;
+  /** Learning rate by step. @default the optimizer's learning rate, always */
+  readonly schedule?: Schedule;
   /** The most examples in memory at once: larger batches are taken in pieces, with the same bits. @default no limit */
   readonly maxPhysicalBatch?: number;
   /** How per-example gradients are made. @default 'ghost' */
@@ -78,7 +78,9 @@ export interface PrivateTraining {
    * Written between steps, it neither loses nor double-counts one: a step that was made after it is made, and counted, again.
    */
   save(): Uint8Array<ArrayBuffer>;
-  /** Takes up a checkpoint. @throws CHECKPOINT_INVALID, CHECKPOINT_MISMATCH, PLAN_MISMATCH, TRAINING_STARTED */
+  /**
+   * Takes up a checkpoint. The plan's past must be the checkpoint's; its future may differ: for more epochs, load it into a training
+   * with a longer plan. @throws CHECKPOINT_INVALID, CHECKPOINT_MISMATCH, PLAN_MISMATCH, TRAINING_STARTED */
   load(bytes: Uint8Array): void;
   free(): void;
   [Symbol.dispose](): void;
@@ -183,8 +185,8 @@ class Training implements PrivateTraining {
     if (step >= plan.steps) {
       throw new GradshapeError(
         'PLAN_EXHAUSTED',
-        `all ${plan.steps} steps of the plan are done; one more would spend more than it says. For more, make a new training with ` +
-          'previous: training.released, so that both are counted.',
+        `all ${plan.steps} steps of the plan are done; one more would spend more than it says. For more, load training.save() into a ` +
+          'training with a longer plan, or make another with previous: training.released, so that both are counted.',
       );
     }
     if (this.#failed) {
@@ -200,8 +202,8 @@ class Training implements PrivateTraining {
     const indices = this.#sampler.draw(step);
     const { noiseStd } = this.#update;
     const lossSum = this.#accumulate(indices, step);
-    const { learningRate, diagnostics = false } = this.#options;
-    this.#update.finish(learningRate === undefined ? {} : { learningRate: learningRate(step) });
+    const { schedule, diagnostics = false } = this.#options;
+    this.#update.finish(schedule === undefined ? {} : { learningRate: schedule(step) });
     this.#failed = false;
     return {
       step,
@@ -247,7 +249,7 @@ class Training implements PrivateTraining {
     const { params, step, plan } = this;
     return writePrivateCheckpoint(params, this.#options.optimizer, {
       version: 1,
-      plan: plan.fingerprint(),
+      plan: plan.fingerprint(step),
       step,
       publicSeed: this.#publicSeed,
       accountant: this.#accountant.toJSON(),
@@ -263,7 +265,7 @@ class Training implements PrivateTraining {
         `load: ${this.step} steps were made already, and loading would forget them; expected a new training.`,
       );
     }
-    const state = readPrivateCheckpoint(bytes, params, this.#options.optimizer, plan.fingerprint());
+    const state = readPrivateCheckpoint(bytes, params, this.#options.optimizer, plan);
     this.#accountant = accountantFromJSON(state.accountant);
     this.#publicSeed = state.publicSeed;
     this.#sampler = plan.sampler(params.engine, state.publicSeed);

@@ -81,8 +81,11 @@ export interface PrivacyPlan {
   /** The sampler; `publicSeed` orders shuffled epochs. */
   sampler(engine: Engine, publicSeed: number): Sampler;
   noise(): NoiseSource;
-  /** What must agree between a checkpoint and the plan it is resumed under. */
-  fingerprint(): string;
+  /**
+   * What must agree between a checkpoint made after some steps (default: all) and the plan it is resumed under: the steps done, and
+   * how they were made. Those to come may differ: a longer plan goes on with the same account.
+   */
+  fingerprint(steps?: number): string;
 }
 
 /**
@@ -160,15 +163,15 @@ export function privacyPlan(options: PrivacyPlanOptions): PrivacyPlan {
     sampler: (engine, publicSeed) =>
       samplerOf(engine, { sampling, datasetSize, batchSize, seed, publicSeed }),
     noise: () => (seed === undefined ? secureNoise() : seededNoise(seed)),
-    fingerprint: () =>
+    fingerprint: (done = steps) =>
       JSON.stringify({
         sampling,
         datasetSize,
         batchSize,
-        steps,
+        steps: done,
         origin,
         shaper: shaper.toString(),
-        phases: phases(),
+        phases: phases(done),
         previous,
       }),
   };

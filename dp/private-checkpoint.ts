@@ -7,11 +7,12 @@ import {
   writeSafetensors,
 } from '../nn/index.js';
 import type { AccountantState } from './accounting/index.js';
+import type { PrivacyPlan } from './plan.js';
 
 /** What a private training goes on from, beside weights and optimizer. */
 export interface PrivateState {
   readonly version: 1;
-  /** The plan's fingerprint. */
+  /** The plan's fingerprint after `step` steps. */
   readonly plan: string;
   readonly step: number;
   readonly publicSeed: number;
@@ -56,16 +57,11 @@ export function readPrivateCheckpoint(
   bytes: Uint8Array,
   params: Parameters,
   optimizer: Optimizer,
-  plan: string,
+  plan: PrivacyPlan,
 ): PrivateState {
   const file = readSafetensors(bytes);
   const metadata = metadataOf(file);
-  if (metadata.state.plan !== plan) {
-    throw new GradshapeError(
-      'PLAN_MISMATCH',
-      `load: the checkpoint was made under another plan, and its account would not fit this one. Its plan: ${metadata.state.plan}; this one: ${plan}.`,
-    );
-  }
+  checkPlan(metadata.state, plan);
   if (JSON.stringify(metadata.optimizer) !== JSON.stringify(optimizer.toJSON())) {
     throw mismatch(
       `the optimizer was ${JSON.stringify(metadata.optimizer)}, and is ${JSON.stringify(optimizer.toJSON())}`,
@@ -84,6 +80,22 @@ export function readPrivateCheckpoint(
   });
   params.load(values);
   return metadata.state;
+}
+
+/** Whether the plan's first steps are those that were made. */
+function checkPlan({ step, plan: made }: PrivateState, plan: PrivacyPlan): void {
+  if (step > plan.steps) {
+    throw new GradshapeError(
+      'PLAN_MISMATCH',
+      `load: the checkpoint has ${step} steps behind it, and this plan ends after ${plan.steps}; expected a plan of at least as many.`,
+    );
+  }
+  const expected = plan.fingerprint(step);
+  if (made === expected) return;
+  throw new GradshapeError(
+    'PLAN_MISMATCH',
+    `load: the checkpoint was made under another plan, and its account would not fit this one. Its plan: ${made}; this one: ${expected}.`,
+  );
 }
 
 function metadataOf({ metadata }: Safetensors): Metadata {

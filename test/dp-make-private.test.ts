@@ -241,6 +241,65 @@ test('killed anywhere and resumed, no step is lost or counted twice', () => {
   }
 });
 
+test('a longer plan goes on from a checkpoint with its account: the bits and the ε of one that was as long from the start', () => {
+  for (const sampling of samplings) {
+    using straight = training({ sampling, epochs: 5 });
+    for (const _ of straight.run()) {
+      // to the end
+    }
+    for (const done of [0, 7, 15]) {
+      using short = training({ sampling });
+      for (let t = 0; t < done; t++) short.next();
+      using longer = training({ sampling, epochs: 5 });
+      longer.load(short.save());
+      assert.equal(longer.released, longer.plan.phases(done));
+      for (const _ of longer.run()) {
+        // to the end
+      }
+      assert.equal(longer.params.values(), straight.params.values());
+      assert.equal(longer.released, straight.plan.phases());
+      assert.is(longer.getEpsilon(1e-5).epsilon, straight.plan.epsilon(1e-5).epsilon);
+    }
+  }
+  // With other noise from there on, each step is counted with its own; other noise before it would be another account.
+  using short = training();
+  for (let t = 0; t < 7; t++) short.next();
+  const from = (at: number) => (step: number) => (step < at ? 1.1 : 2);
+  using quieter = training({ noiseMultiplier: from(7), epochs: 5 });
+  quieter.load(short.save());
+  for (const _ of quieter.run()) {
+    // to the end
+  }
+  assert.equal(
+    quieter.released.map((phase) => [phase.noiseMultiplier, phase.steps]),
+    [
+      [1.1, 7],
+      [2, 18],
+    ],
+  );
+  using other = training({ noiseMultiplier: from(6), epochs: 5 });
+  throwsCode('PLAN_MISMATCH', () => other.load(short.save()));
+  using tooShort = training({ epochs: 1 });
+  assert.match(
+    throwsCode('PLAN_MISMATCH', () => tooShort.load(short.save())),
+    /7 steps behind it, and this plan ends after 5/,
+  );
+});
+
+test('a learning-rate schedule is followed by steps', () => {
+  using scheduled = training({ optimizer: sgd({ learningRate: 0.3 }), schedule: (step) => 0.3 / (step + 1) });
+  using plain = training({ optimizer: sgd({ learningRate: 0.3 }) });
+  const moved = (run: typeof plain) => {
+    const before = run.params.values();
+    run.next();
+    return run.params.values().map((value, i) => value - before[i]!);
+  };
+  assert.equal(moved(scheduled), moved(plain));
+  plain.params.load(scheduled.params.values());
+  const [half, whole] = [moved(scheduled), moved(plain)];
+  assert.ok(half.every((value, i) => Math.abs(2 * value - whole[i]!) < 1e-6));
+});
+
 test('a secure training resumes with fresh noise and the same account; a shuffled epoch goes on where it stopped', () => {
   const secure: Changes = { seed: undefined as never, sampling: 'shuffled', diagnostics: true };
   using first = training(secure);
