@@ -80,7 +80,9 @@ export interface PrivateTraining {
   save(): Uint8Array<ArrayBuffer>;
   /**
    * Takes up a checkpoint. The plan's past must be the checkpoint's; its future may differ: for more epochs, load it into a training
-   * with a longer plan. @throws CHECKPOINT_INVALID, CHECKPOINT_MISMATCH, PLAN_MISMATCH, TRAINING_STARTED */
+   * with a longer plan.
+   * @throws CHECKPOINT_INVALID, CHECKPOINT_MISMATCH, PLAN_MISMATCH, TRAINING_STARTED
+   */
   load(bytes: Uint8Array): void;
   free(): void;
   [Symbol.dispose](): void;

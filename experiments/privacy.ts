@@ -17,8 +17,12 @@ import { runMain } from './harness/experiment.js';
 import { makeFolder } from './harness/files.js';
 import { parse, wholeNumber } from './harness/options.js';
 import {
+  digits,
+  finite,
+  isFinitePoint,
   lineFigure,
   type Report,
+  replaceInfinity,
   type Series,
   type Table,
   terminalReport,
@@ -247,21 +251,4 @@ function groupTable(groups: GroupCertificate[]): Table {
     columns: ['k', 'ε', 'found by'],
     rows: groups.map(({ size, epsilon, method }) => ({ cells: [size, digits(epsilon), method] })),
   };
-}
-
-function digits(value: number): string {
-  return value === Infinity ? '∞' : String(Number(value.toPrecision(5)));
-}
-
-function finite(value: number): number | string {
-  return value === Infinity ? 'Infinity' : value;
-}
-
-function isFinitePoint({ y }: { y: number }): boolean {
-  return Number.isFinite(y);
-}
-
-/** JSON has no infinity; the statement's ε may be it. */
-function replaceInfinity(_key: string, value: unknown): unknown {
-  return value === Infinity ? 'Infinity' : value;
 }

@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { readSafetensors } from 'gradshape';
+import { createAccountant, createEngineSync, loadModel, type PrivacyPhase, readSafetensors } from 'gradshape';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 
@@ -55,6 +55,12 @@ test('mistyped options and names get the nearest one, and exit code 2 or 1', asy
     [['--learning-rate', 'fast'], 2, /Expected a number above 0/],
     [['--scale', '1/2/3'], 2, /fraction such as 1\/255/],
     [['--noise', '1'], 2, /give --clip/],
+    [['--secure', '--target-epsilon', '3'], 2, /--target-epsilon, --secure without a clip norm/],
+    [['--clip', '1', '--noise', '1', '--target-epsilon', '3'], 2, /give one of them/],
+    [['--clip', '1', '--target-epsilion', '3'], 2, /Did you mean --target-epsilon\?/],
+    [['--clip', '1', '--sampling', 'poison'], 2, /Did you mean poisson\?/],
+    [['--clip', '1', '--accountant', 'rdb'], 2, /Did you mean rdp\?/],
+    [['--clip', '1', '--delta', '1'], 2, /Expected a number between 0 and 1/],
     [['--set', 'fashion-mnst'], 1, /SET_UNKNOWN.*did you mean 'fashion-mnist'\?/],
     [['--set', 'nowhere.csv'], 1, /DATA_UNREADABLE/],
     [['--resume'], 1, /RESUME_NOT_FOUND/],
@@ -88,49 +94,177 @@ test('a convolutional network on the embedded images: learning curve, report, ch
   assert.ok(fs.existsSync(path.join(`${out}-1`, 'checkpoint.safetensors')));
 });
 
-test('Ctrl-C leaves a checkpoint, and --resume ends in the bits of a straight run', async () => {
-  const [straight, stopped] = [newFolder(), newFolder()];
-  const args = [
-    '--model',
-    'mlp',
-    '--optimizer',
-    'adamw',
-    '--weight-decay',
-    '0.01',
-    '--clip',
-    '1',
-    '--noise',
-    '0.5',
-  ];
-  const rest = ['--limit', '2000', '--epochs', '3', '--batch-size', '50'];
-  assert.is((await run(...args, ...rest, '--out', straight)).code, 0);
-
-  const child = spawn(process.execPath, [script, ...args, ...rest, '--out', stopped], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
+/** A run that gets a signal after its first epoch; returns its exit code, and what it said. */
+async function stopAfterEpoch(signal: NodeJS.Signals, ...args: string[]) {
+  const child = spawn(process.execPath, [script, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
   let said = '';
   child.stderr!.setEncoding('utf8').on('data', (text: string) => {
     said += text;
-    if (text.includes('epoch 1/3')) setTimeout(() => child.kill('SIGINT'), 100);
+    if (text.includes('epoch 1/')) child.kill(signal);
   });
-  assert.is(await exited(child), 130, said);
-  assert.match(said, /an experiment, not a private model/);
+  return { code: await exited(child), said };
+}
+
+const withoutSeconds = (out: string) => csv(out).map((line) => line.replace(/,[^,]*$/, ''));
+const small = ['--limit', '2000', '--epochs', '3', '--batch-size', '50'];
+
+test('Ctrl-C leaves a checkpoint, and --resume ends in the bits of a straight run', async () => {
+  const [straight, stopped] = [newFolder(), newFolder()];
+  const args = ['--model', 'mlp', '--optimizer', 'adamw', '--weight-decay', '0.01', ...small];
+  assert.is((await run(...args, '--out', straight)).code, 0);
+  const { code, said } = await stopAfterEpoch('SIGINT', ...args, '--out', stopped);
+  assert.is(code, 130, said);
   assert.match(said, /Go on with the same --out and --resume/);
   assert.not.equal(checkpoint(stopped), checkpoint(straight));
 
-  const changed = await run('--resume', '--model', 'lr', '--out', stopped);
-  assert.is(changed.code, 1);
-  assert.match(changed.stderr, /RESUME_OPTIONS.*model can't be changed/);
+  for (const [option, value] of [
+    ['--model', 'lr'],
+    ['--target-epsilon', '3'],
+  ] as const) {
+    const changed = await run('--resume', option, value, '--out', stopped);
+    assert.is(changed.code, 1);
+    assert.match(changed.stderr, new RegExp(`RESUME_OPTIONS.*${option} can't be changed`));
+  }
 
   const resumed = await run('--resume', '--out', stopped);
   assert.is(resumed.code, 0, resumed.stderr);
   assert.equal(checkpoint(stopped), checkpoint(straight));
-  const withoutSeconds = (out: string) => csv(out).map((line) => line.replace(/,[^,]*$/, ''));
   assert.equal(withoutSeconds(stopped), withoutSeconds(straight));
 
   const longer = await run('--resume', '--epochs', '4', '--out', stopped);
   assert.is(longer.code, 0, longer.stderr);
   assert.is(csv(stopped).length, 5);
+});
+
+/** A column of the CSV, as numbers. */
+function column(out: string, name: string): number[] {
+  const [head, ...rows] = csv(out).map((line) => line.split(','));
+  return rows.map((row) => Number(row[head!.indexOf(name)]));
+}
+
+const statement = (out: string) => JSON.parse(fs.readFileSync(path.join(out, 'statement.json'), 'utf8'));
+
+test('stopped, killed or made longer, a seeded DP-SGD has the bits and the ε of a straight run', async () => {
+  const [straight, longer, stopped, killed] = [newFolder(), newFolder(), newFolder(), newFolder()];
+  const args = ['--model', 'mlp', '--optimizer', 'adamw', ...small, '--clip', '1', '--noise', '0.5'];
+  const runs = [run(...args, '--out', straight), run(...args, '--epochs', '4', '--out', longer)];
+  for (const { code, stderr } of await Promise.all(runs)) assert.is(code, 0, stderr);
+
+  const interrupted = await stopAfterEpoch('SIGINT', ...args, '--out', stopped);
+  assert.is(interrupted.code, 130, interrupted.said);
+  assert.match(interrupted.said, /an experiment, not a private model/);
+  assert.match(interrupted.said, /epoch 1\/3 .* ε \(seeded: not private\) = \d/);
+  assert.is((await stopAfterEpoch('SIGKILL', ...args, '--out', killed)).code, null);
+  for (const out of [stopped, killed]) {
+    assert.not.equal(checkpoint(out), checkpoint(straight));
+    const resumed = await run('--resume', '--out', out);
+    assert.is(resumed.code, 0, resumed.stderr);
+    assert.equal(checkpoint(out), checkpoint(straight));
+    assert.equal(withoutSeconds(out), withoutSeconds(straight));
+    assert.equal(statement(out), statement(straight));
+  }
+  // 40 steps an epoch, each with one example in 40.
+  const sampled = {
+    mechanism: 'poissonSampledGaussian',
+    samplingRate: 1 / 40,
+    noiseMultiplier: 0.5,
+  } as const;
+  const spent = (epoch: number) =>
+    createAccountant('pld', [{ ...sampled, steps: 40 * epoch }]).epsilon(1e-5).epsilon;
+  assert.equal(column(straight, 'epsilon'), [1, 2, 3].map(spent));
+  assert.is(statement(straight).private, false);
+
+  const more = await run('--resume', '--epochs', '4', '--out', stopped);
+  assert.is(more.code, 0, more.stderr);
+  assert.equal(checkpoint(stopped), checkpoint(longer));
+  assert.equal(withoutSeconds(stopped), withoutSeconds(longer));
+  const fewer = await run('--resume', '--epochs', '2', '--out', stopped);
+  assert.is(fewer.code, 1);
+  assert.match(fewer.stderr, /PLAN_MISMATCH.*160 steps behind it/);
+});
+
+test('a private model: the noise for a target, no training loss, a statement; more epochs need a larger target', async () => {
+  const out = newFolder();
+  const args = ['--clip', '0.5', '--target-epsilon', '3', '--secure', ...small];
+  const stopped = await stopAfterEpoch('SIGINT', ...args, '--out', out);
+  assert.is(stopped.code, 130, stopped.said);
+  assert.ok(statement(out).phases[0].steps < 120, 'a statement of what was done so far');
+  const resumed = await run('--resume', '--out', out);
+  assert.is(resumed.code, 0, resumed.stderr);
+  assert.match(resumed.stderr, /epoch 3\/3 {2}test accuracy .* {2}ε = \d/);
+  assert.not.match(resumed.stderr, /epoch 3\/3 .*\d {2}loss/);
+  assert.match(resumed.stdout, /The training is \(ε = [\d.]+, δ = 1e-5\)-differentially private/);
+  assert.equal(column(out, 'trainLoss'), [0, 0, 0], 'empty');
+  const [noise] = column(out, 'noiseMultiplier');
+  assert.is(column(out, 'noiseStd')[0], 0.5 * noise!);
+  const reached = column(out, 'epsilon')[2]!;
+  assert.ok(reached <= 3 && reached > 2.98, `${reached}`);
+  const promised = statement(out);
+  assert.is(promised.private, true);
+  assert.equal(promised.phases, [
+    { mechanism: 'poissonSampledGaussian', samplingRate: 1 / 40, noiseMultiplier: noise, steps: 120 },
+  ]);
+  const page = fs.readFileSync(path.join(out, 'report.html'), 'utf8');
+  for (const text of ['What is promised', 'Accuracy by ε', 'noise standard deviation']) {
+    assert.ok(page.includes(text), text);
+  }
+  const engine = createEngineSync();
+  const { params } = loadModel(fs.readFileSync(path.join(out, 'model.safetensors')), engine);
+  assert.equal(params.values(), readSafetensors(checkpoint(out)).tensors.get('params')!.values);
+
+  const refused = await run('--resume', '--epochs', '4', '--out', out);
+  assert.is(refused.code, 1);
+  const [, enough] = /TARGET_EXCEEDED.*--target-epsilon (\S+)/.exec(refused.stderr)!;
+  const allowed = await run('--resume', '--epochs', '4', '--target-epsilon', enough!, '--out', out);
+  assert.is(allowed.code, 0, allowed.stderr);
+  assert.is(statement(out).phases[0].steps, 160);
+  assert.is(statement(out).phases[0].noiseMultiplier, noise);
+  assert.ok(column(out, 'epsilon')[3]! <= Number(enough));
+});
+
+test('each sampling is counted as its own; pieces of a batch give the same bits; clipping alone is ε = ∞', async () => {
+  const args = [
+    '--limit',
+    '1000',
+    '--epochs',
+    '2',
+    '--batch-size',
+    '100',
+    '--schedule',
+    'cosine',
+    '--clip',
+    '1',
+  ];
+  const noise = { noiseMultiplier: 2 };
+  const events: Record<string, PrivacyPhase> = {
+    poisson: { mechanism: 'poissonSampledGaussian', samplingRate: 0.1, ...noise, steps: 20 },
+    'fixed-size': {
+      ...{ mechanism: 'fixedSizeSampledGaussian', datasetSize: 1000, batchSize: 100, ...noise, steps: 20 },
+    },
+    shuffled: { mechanism: 'shuffledEpochGaussian', ...noise, steps: 2 },
+    'nominal-poisson': { mechanism: 'nominalPoissonGaussian', samplingRate: 0.1, ...noise, steps: 20 },
+  };
+  const accounted = ['--noise', '2', '--accountant', 'rdp', '--delta', '1e-6'];
+  for (const [sampling, event] of Object.entries(events)) {
+    const [whole, pieces] = [newFolder(), newFolder()];
+    const own = [...args, ...accounted, '--sampling', sampling];
+    const ended = await Promise.all([
+      run(...own, '--out', whole),
+      run(...own, '--physical-batch', '30', '--out', pieces),
+    ]);
+    for (const { code, stderr } of ended) assert.is(code, 0, stderr);
+    assert.equal(checkpoint(pieces), checkpoint(whole));
+    assert.is(column(whole, 'epsilon')[1], createAccountant('rdp', [event]).epsilon(1e-6).epsilon);
+    assert.equal(statement(whole).phases, [event]);
+    assert.is(ended[0]!.stderr.includes('nominal'), sampling === 'nominal-poisson');
+  }
+  const out = newFolder();
+  const clipped = await run(...args, '--epochs', '1', '--out', out);
+  assert.match(clipped.stderr, /no noise: ε = ∞/);
+  const resumed = await run('--resume', '--epochs', '2', '--out', out);
+  assert.match(resumed.stderr, /epoch 2\/2 {2}loss .* ε = ∞/);
+  assert.equal(column(out, 'epsilon'), [Infinity, Infinity]);
+  assert.is(statement(out).epsilon, 'Infinity');
 });
 
 test('the user’s own CSV, with a test set of its own or a share held out', async () => {

@@ -1,11 +1,14 @@
 import path from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { modelNames, nearestName } from 'gradshape';
+import { type AccountantName, modelNames, nearestName, type Sampling, type Strategy } from 'gradshape';
 import { parse, UsageExit, wholeNumber } from '../harness/options.js';
 import { setNames } from './sets.js';
 
 const optimizerNames = ['sgd', 'momentum', 'nesterov', 'adam', 'adamw'] as const;
 export type OptimizerName = (typeof optimizerNames)[number];
+
+const samplings: readonly Sampling[] = ['poisson', 'fixed-size', 'shuffled', 'nominal-poisson'];
+const accountants: readonly AccountantName[] = ['pld', 'rdp', 'gdp'];
 
 /** What decides a run's numbers: kept beside its checkpoint. */
 export interface RunSettings {
@@ -28,11 +31,23 @@ export interface RunSettings {
   epochs: number;
   seed: number;
   clip?: number;
+  /** Noise multiplier; with a target, the one that was found. */
   noise: number;
+  targetEpsilon?: number;
+  delta: number;
+  sampling: Sampling;
+  accountant: AccountantName;
+  physicalBatch?: number;
   secure: boolean;
-  strategy: 'ghost' | 'materialize' | 'loop';
+  strategy: Strategy;
   kernels: 'base' | 'relaxed' | 'auto';
 }
+
+/** Options that mean something only beside a clip norm. */
+export const privacyOptions: readonly (keyof RunSettings)[] = [
+  ...(['noise', 'targetEpsilon', 'delta', 'sampling', 'accountant', 'physicalBatch', 'secure'] as const),
+  'strategy',
+];
 
 export interface TrainCommand {
   readonly settings: RunSettings;
@@ -52,12 +67,14 @@ Examples
   $ node experiments/train.js --set fashion-mnist --model fashion-tanh-cnn --optimizer momentum --learning-rate 1 \\
       --batch-size 512 --clip 0.1 --noise 1
       DP-SGD: each example's gradient is clipped to norm 0.1, and noise of standard deviation 1 × 0.1 is added
+  $ node experiments/train.js --clip 1 --target-epsilon 3 --secure
+      a private model: the least noise that keeps within ε = 3, and a statement of what is promised
   $ node experiments/train.js --set flowers.csv --label species --model mlp --epochs 20
       your own data: a CSV file with a header, one column of labels, all others numbers
   $ node experiments/train.js --set images.npy,labels.npy --scale 1/255 --model cifar-cnn
       your own data: two NPY files, [count, height, width, channels] and [count]
   $ node experiments/train.js --resume --epochs 100
-      goes on where the run in results/train stopped, to the same bits as if it never had
+      goes on where the run in results/train stopped, to the same bits as if it never had; a private run's account goes on, too
 
 Ctrl-C stops after the step at hand, and leaves a checkpoint and a report.`;
 
@@ -117,15 +134,33 @@ export function parseCommand(argv: readonly string[]): TrainCommand {
   );
   group(
     'Differential privacy:',
-    option('--clip <C>', "clip each example's gradient to this norm", positive),
+    option('--clip <C>', "clip each example's gradient to this norm; makes the training DP-SGD", positive),
     option(
       '--noise <σ>',
-      'noise multiplier: noise of standard deviation σ × C on the sum of gradients',
+      'noise multiplier: noise of standard deviation σ × C on the sum of gradients; 0 is clipping alone, ε = ∞',
       atLeast0,
     ).default(0),
-    option('--secure', 'noise from the system’s cryptographic generator: it can’t be repeated').default(
-      false,
+    option(
+      '--target-epsilon <ε>',
+      'find the least noise that keeps within this ε, instead of --noise',
+      positive,
     ),
+    option('--delta <δ>', 'δ of the guarantee: well below one in the number of examples', share).default(
+      1e-5,
+    ),
+    option(
+      '--sampling <kind>',
+      'how batches are drawn: poisson, fixed-size, shuffled, or nominal-poisson (shuffled, accounted as papers do)',
+      oneOf(samplings),
+    ).default('poisson'),
+    option('--accountant <name>', 'whose ε is shown, and kept to: pld, rdp, gdp', oneOf(accountants)).default(
+      'pld',
+    ),
+    option('--physical-batch <N>', 'at most so many examples in memory at once: the same bits', wholeNumber),
+    option(
+      '--secure',
+      'sampling and noise from the system’s cryptographic generator: without it a run can be repeated, and is not private',
+    ).default(false),
     option(
       '--strategy <name>',
       'how per-example gradients are made: ghost, materialize, loop',
@@ -135,7 +170,10 @@ export function parseCommand(argv: readonly string[]): TrainCommand {
   group(
     'The run:',
     option('--out <DIR>', 'folder for checkpoint and report').default(path.join('results', 'train')),
-    option('--resume', 'go on with the run in --out; only --epochs can be changed').default(false),
+    option(
+      '--resume',
+      'go on with the run in --out; only --epochs can be changed, and of a private run --target-epsilon and --physical-batch',
+    ).default(false),
     option(
       '--kernels <build>',
       'WebAssembly build: base, relaxed, auto',
@@ -146,13 +184,30 @@ export function parseCommand(argv: readonly string[]): TrainCommand {
   const { out, data, resume, ...rest } = command.opts();
   const settings = rest as RunSettings;
   settings.learningRate ??= defaultRates[settings.optimizer];
-  if (settings.noise > 0 && settings.clip === undefined) {
-    console.error('error: --noise is a multiple of the clip norm, and there is none; give --clip, too.');
-    throw new UsageExit(2);
-  }
   const given = Object.keys(rest).filter((name) => command.getOptionValueSource(name) === 'cli');
+  // A run that goes on has its clip norm already.
+  if (!resume) checkPrivacy(settings, given);
   return { settings, out, data, resume, given };
 }
+
+/** Options that say nothing, or two things. Error: UsageExit. */
+function checkPrivacy({ clip, noise }: RunSettings, given: readonly string[]): void {
+  const idle = privacyOptions.filter((name) => given.includes(name) && !(name === 'noise' && noise === 0));
+  if (clip === undefined && idle.length > 0) {
+    console.error(
+      `error: ${idle.map(flagOf).join(', ')} without a clip norm: there is no DP-SGD; give --clip, too.`,
+    );
+    throw new UsageExit(2);
+  }
+  if (given.includes('noise') && given.includes('targetEpsilon')) {
+    console.error('error: --target-epsilon finds the noise that --noise gives; give one of them.');
+    throw new UsageExit(2);
+  }
+}
+
+/** targetEpsilon: --target-epsilon. */
+export const flagOf = (name: string): string =>
+  `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 
 function option<T>(flags: string, description: string, parser?: (text: string) => T): Option {
   const made = new Option(flags, description);

@@ -1,5 +1,7 @@
 import { Presets, SingleBar } from 'cli-progress';
-import type { StepReport } from 'gradshape';
+import { digits } from '../report/index.js';
+import type { EpochRow } from './report.js';
+import type { StepDone } from './trainer.js';
 
 const lineEvery = 5000; // ms
 
@@ -15,18 +17,18 @@ export class TrainingProgress {
   ) {
     if (!stream.isTTY) return;
     const format =
-      ' epoch {epoch}/{epochs} {bar} {percentage}% · loss {loss} · {rate} examples/s · {eta_formatted} left';
+      ' epoch {epoch}/{epochs} {bar} {percentage}%{loss} · {rate} examples/s · {eta_formatted} left';
     this.#bar = new SingleBar(
       { stream, format, hideCursor: true, barsize: 24, gracefulExit: false, clearOnComplete: true },
       Presets.shades_grey,
     );
   }
 
-  step({ step, epoch, loss, examplesPerSecond }: StepReport): void {
+  step({ step, epoch, loss, examplesPerSecond }: StepDone): void {
     const texts = {
       epoch: epoch + 1,
       epochs: this.epochs,
-      loss: loss.toFixed(4),
+      loss: loss === null ? '' : ` · loss ${loss.toFixed(4)}`,
       rate: rateText(examplesPerSecond),
     };
     if (this.#bar !== undefined) {
@@ -34,9 +36,7 @@ export class TrainingProgress {
       this.#bar.update(step + 1, texts);
     } else if (performance.now() - this.#lastLine > lineEvery) {
       const done = Math.round((100 * (step + 1)) / (this.epochs * this.stepsAnEpoch));
-      this.say(
-        `${done} %, epoch ${texts.epoch}/${this.epochs}, loss ${texts.loss}, ${texts.rate} examples/s`,
-      );
+      this.say(`${done} %, epoch ${texts.epoch}/${this.epochs}${texts.loss} · ${texts.rate} examples/s`);
     }
   }
 
@@ -52,4 +52,18 @@ export class TrainingProgress {
   }
 }
 
-export const rateText = (rate: number): string => Math.round(rate).toLocaleString('en-US');
+const rateText = (rate: number): string => Math.round(rate).toLocaleString('en-US');
+
+/** What an epoch came to. @param label what its ε is called */
+export function epochLine(row: EpochRow, epochs: number, rate: number, label = 'ε'): string {
+  const { trainLoss, epsilon, validationAccuracy, inexactTestAccuracy } = row;
+  return [
+    `epoch ${row.epoch}/${epochs}`,
+    ...(trainLoss === null ? [] : [`loss ${trainLoss.toFixed(4)}`]),
+    `test accuracy ${row.testAccuracy.toFixed(4)} (loss ${row.testLoss.toFixed(4)})`,
+    ...(validationAccuracy === null ? [] : [`validation ${validationAccuracy.toFixed(4)}`]),
+    ...(inexactTestAccuracy === null ? [] : [`inexact test images ${inexactTestAccuracy.toFixed(4)}`]),
+    ...(epsilon === undefined ? [] : [`${label} = ${digits(epsilon)}`]),
+    `${row.seconds.toFixed(1)} s, ${rateText(rate)} examples/s`,
+  ].join('  ');
+}

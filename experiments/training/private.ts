@@ -1,0 +1,181 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import {
+  type Dataset,
+  type Engine,
+  GradshapeError,
+  makePrivate,
+  makePrivateWithEpsilon,
+  namedModel,
+  type PrivateTraining,
+  type PrivateTrainingOptions,
+  readSafetensors,
+  writeSafetensors,
+} from 'gradshape';
+import { digits } from '../report/index.js';
+import type { RunSettings } from './options.js';
+import { optimizerOf, scheduleOf, type Trainer, type TrainingPrivacy } from './trainer.js';
+
+/** What a checkpoint holds beside the training's own: the epoch at hand, and its losses so far, where they are known. */
+interface Position {
+  readonly epoch: number;
+  readonly lossSum: number;
+  readonly examples: number;
+}
+
+/** The metadata's entry for the position. */
+const positionKey = 'epoch';
+
+/**
+ * DP-SGD under a privacy plan. An epoch is ⌈examples / batch size⌉ steps, as in ordinary training; how a step's batch is drawn is
+ * the plan's business. Training losses are seen in seeded runs alone: they are not private.
+ */
+export function privateTrainer(
+  engine: Engine,
+  asked: RunSettings,
+  data: Dataset,
+  classes: number,
+  checkpoint?: Uint8Array,
+): Trainer {
+  const { batchSize, epochs, delta } = asked;
+  const model = namedModel(asked.model, data.shape, classes);
+  const params = model.init(engine, { seed: asked.seed });
+  const optimizer = optimizerOf(asked);
+  const stepsAnEpoch = Math.ceil(data.count / batchSize);
+  const steps = epochs * stepsAnEpoch;
+  const training = makeTraining(
+    { ...trainingOptions(asked, steps), model, params, optimizer, data },
+    asked,
+    checkpoint,
+  );
+  const settings = { ...asked, noise: training.plan.noiseMultiplier as number };
+  let position: Position | undefined;
+  if (checkpoint !== undefined) {
+    training.load(checkpoint);
+    position = JSON.parse(readSafetensors(checkpoint).metadata[positionKey]!);
+  }
+  const privacy = privacyOf(training, settings);
+  return {
+    ...{ settings, model, params, stepsAnEpoch, privacy },
+    notes: notesOf(training, settings, privacy),
+    get epoch() {
+      return position?.epoch;
+    },
+    async *run(signal, onEpoch) {
+      const started = performance.now();
+      let made = 0;
+      let { epoch, lossSum, examples } = position ?? { epoch: 0, lossSum: 0, examples: 0 };
+      for (; epoch < epochs; epoch++, lossSum = 0, examples = 0) {
+        while (training.step < (epoch + 1) * stepsAnEpoch) {
+          await turn();
+          if (signal.aborted) return;
+          const { step, loss, batchSize: drawn } = training.next();
+          lossSum += (loss ?? 0) * (drawn ?? 0);
+          examples += drawn ?? 0;
+          position = { epoch, lossSum, examples };
+          // By the expected size: that of the batch drawn is not for everyone.
+          const examplesPerSecond = (++made * batchSize * 1000) / (performance.now() - started);
+          yield { step, epoch, loss, examplesPerSecond };
+        }
+        const { epsilon } = training.getEpsilon(delta);
+        onEpoch({ epoch, loss: examples > 0 ? lossSum / examples : null, epsilon });
+      }
+    },
+    save() {
+      const { metadata, tensors } = readSafetensors(training.save());
+      return writeSafetensors({
+        metadata: { ...metadata, [positionKey]: JSON.stringify(position) },
+        tensors,
+      });
+    },
+    free() {
+      training.free();
+      params.free();
+      optimizer.free();
+    },
+  };
+}
+
+function trainingOptions(settings: RunSettings, steps: number) {
+  const { batchSize, clip, sampling, accountant, physicalBatch, secure, strategy, seed } = settings;
+  return {
+    ...{ batchSize, steps, clipNorm: clip!, sampling, accountant, strategy },
+    schedule: scheduleOf(settings, steps),
+    ...(physicalBatch !== undefined && { maxPhysicalBatch: physicalBatch }),
+    ...(!secure && { seed, diagnostics: true }),
+  };
+}
+
+/** A run that begins finds its noise, where there is a target; one that goes on keeps what was found then. */
+function makeTraining(
+  options: Omit<PrivateTrainingOptions, 'noiseMultiplier'>,
+  settings: RunSettings,
+  checkpoint: Uint8Array | undefined,
+): PrivateTraining {
+  const { targetEpsilon, delta, noise } = settings;
+  if (targetEpsilon !== undefined && checkpoint === undefined)
+    return makePrivateWithEpsilon({ ...options, targetEpsilon, targetDelta: delta });
+  const training = makePrivate({ ...options, noiseMultiplier: noise });
+  checkTarget(training, settings);
+  return training;
+}
+
+/** More epochs than the noise was found for spend more than the target: only who asked for it can allow that. */
+function checkTarget({ plan }: PrivateTraining, { targetEpsilon, delta, epochs, noise }: RunSettings): void {
+  if (targetEpsilon === undefined) return;
+  const { epsilon } = plan.epsilon(delta);
+  if (epsilon <= targetEpsilon) return;
+  const enough = Math.ceil(epsilon * 100) / 100;
+  throw new GradshapeError(
+    'TARGET_EXCEEDED',
+    `the run's noise multiplier is ${noise}, with which ${epochs} epochs spend ε = ${digits(epsilon)} at δ = ${delta}, and the target is ${targetEpsilon}. ` +
+      `Allow it with --resume --epochs ${epochs} --target-epsilon ${enough} (the noise stays as it is), or start a new run with --epochs ${epochs}, which finds its own.`,
+  );
+}
+
+function privacyOf(
+  training: PrivateTraining,
+  { clip, noise, delta, sampling }: RunSettings,
+): TrainingPrivacy {
+  const { origin, accountant } = training.plan;
+  const but = [
+    ...(origin === 'seeded' ? ['seeded: not private'] : []),
+    ...(sampling === 'nominal-poisson' ? ['nominal'] : []),
+    ...(accountant === 'gdp' ? ['approximate'] : []),
+  ];
+  return {
+    label: but.length === 0 || noise === 0 ? 'ε' : `ε (${but.join('; ')})`,
+    noiseMultiplier: noise,
+    noiseStd: clip! * noise,
+    statement: () => training.statement(delta),
+  };
+}
+
+const draws: Record<RunSettings['sampling'], string> = {
+  poisson: 'Poisson-sampled batches',
+  'fixed-size': 'batches of one size, drawn afresh each step',
+  shuffled: 'shuffled batches',
+  'nominal-poisson': 'shuffled batches, accounted as if Poisson-sampled: ε is nominal, no guarantee',
+};
+
+/** What clipping and noise make of this run. */
+function notesOf(
+  { plan, warnings }: PrivateTraining,
+  { clip, noise, delta, secure, epochs, sampling }: RunSettings,
+  { noiseStd, label }: TrainingPrivacy,
+): string[] {
+  const slow = warnings.map(({ message, hint }) => `${message} ${hint}`);
+  if (noise === 0) return [...slow, `Clipped to norm ${clip}, no noise: ε = ∞ (${draws[sampling]}).`];
+  return [
+    ...slow,
+    `Clipped to norm ${clip}, noise multiplier ${noise} (standard deviation ${digits(noiseStd)} on the sum of gradients), ${draws[sampling]}.`,
+    `After ${epochs} epochs: ${label} = ${digits(plan.epsilon(delta).epsilon)} at δ = ${delta}, by ${plan.accountant.toUpperCase()}.`,
+    ...(secure
+      ? []
+      : [
+          'Seeded noise and sampling, which who knows the seed can undo: an experiment, not a private model; --secure makes one.',
+        ]),
+    ...(delta * plan.datasetSize < 1
+      ? []
+      : [`δ = ${delta} is no less than one in ${plan.datasetSize} examples: choose it well below.`]),
+  ];
+}
