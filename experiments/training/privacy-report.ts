@@ -40,7 +40,7 @@ export function privacyReport(
     figures: epsilonFigures(rows, `${label} at δ = ${delta}`),
     sections: [
       { title: 'What is promised', html: htmlText(statement.says) },
-      { title: 'What is not', html: htmlText(statement.notCovered) },
+      { title: 'What is not covered', html: htmlText(statement.notCovered) },
     ],
     csv: { delta, noiseMultiplier, noiseStd },
     facts: [['noise standard deviation', digits(noiseStd)]],
