@@ -183,7 +183,7 @@ test('stopped, killed or made longer, a seeded DP-SGD has the bits and the ε of
 
 test('a private model: the noise for a target, no training loss, a statement; more epochs need a larger target', async () => {
   const out = newFolder();
-  const args = ['--clip', '0.5', '--target-epsilon', '3', '--secure', ...small];
+  const args = ['--model', 'mlp', '--clip', '0.5', '--target-epsilon', '3', '--secure', ...small];
   const stopped = await stopAfterEpoch('SIGINT', ...args, '--out', out);
   assert.is(stopped.code, 130, stopped.said);
   assert.ok(statement(out).phases[0].steps < 120, 'a statement of what was done so far');
