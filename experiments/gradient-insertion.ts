@@ -39,7 +39,11 @@ const plans: Record<Size, readonly Plan[]> = {
   ],
   full: [
     // About as many steps, and as good a model, as the authors' 80 epochs of plain SGD at 0.01: 0.905.
-    { setting: { ...badnet, pretrainEpochs: 20, pretrainRate: 0.004, epochs: 40 }, sizes: paperSizes, seeds: 3 },
+    {
+      setting: { ...badnet, pretrainEpochs: 20, pretrainRate: 0.004, epochs: 40 },
+      sizes: paperSizes,
+      seeds: 3,
+    },
     { setting: { ...mlp, pretrainEpochs: 30, epochs: 20 }, sizes: paperSizes, seeds: 5 },
   ],
 };
