@@ -26,7 +26,7 @@ export function checkFlat(caller: string, tensor: Tensor, params: Parameters): v
 
 /** Throws unless there is a flat tensor for each row of weights, where any are given. */
 export function checkSums(
-  weights: readonly Weights[],
+  weights: readonly (Weights | null)[],
   into: readonly Tensor[] | undefined,
   params: Parameters,
 ): void {

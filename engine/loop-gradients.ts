@@ -82,15 +82,15 @@ export class LoopGradients<B extends BatchTensors> implements PerExampleGradient
     return dots;
   }
 
-  weightedSums(weights: readonly Weights[], into?: readonly Tensor[]): Tensor[] {
+  weightedSums(weights: readonly (Weights | null)[], into?: readonly Tensor[]): Tensor[] {
     const { engine, size } = this.params;
     checkSums(weights, into, this.params);
-    const rows = weights.map((row) => weightsTensor(engine, row, this.batch));
+    const rows = weights.map((row) => row && weightsTensor(engine, row, this.batch));
     const sums = into ?? rows.map(() => engine.full([size], 0));
     this.forEach((i, gradient) => {
       rows.forEach((row, g) => {
         // Weight 0 leaves the example out, even where its gradient is not finite.
-        const weight = row.view()[i]!;
+        const weight = row === null ? 1 : row.view()[i]!;
         if (weight !== 0) engine.kernels.addScaled(sums[g]!.address, gradient.address, weight, size);
       });
     });

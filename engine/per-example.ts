@@ -55,9 +55,10 @@ export interface PerExampleGradients {
   dots(direction: Tensor): Tensor;
   /**
    * Σᵢ wᵢ·gᵢ for each row of weights: flat tensors laid out like the parameters, 0 for frozen ones.
+   * @param weights null: all ones
    * @param into tensors to add to, one a row; default: new ones in the open scope
    */
-  weightedSums(weights: readonly Weights[], into?: readonly Tensor[]): Tensor[];
+  weightedSums(weights: readonly (Weights | null)[], into?: readonly Tensor[]): Tensor[];
   /** All gradients, f32 [batch, parameters]. */
   array(): Tensor;
   /** Makes the gradients that are not finite count as 0 in sums that give them weight 0. */
@@ -243,16 +244,17 @@ class RuledGradients implements PerExampleGradients {
     return total;
   }
 
-  weightedSums(weights: readonly Weights[], into?: readonly Tensor[]): Tensor[] {
+  weightedSums(weights: readonly (Weights | null)[], into?: readonly Tensor[]): Tensor[] {
     checkSums(weights, into, this.params);
     return weights.map((row, i) => {
-      const at = weightsTensor(this.engine, row, this.batch);
+      const at = row === null ? 0 : weightsTensor(this.engine, row, this.batch).address;
       const out = into?.[i] ?? this.engine.allocate([this.params.size], 'f32', 'weightedSums');
-      this.weightedSum(at.address, out, into !== undefined);
+      this.weightedSum(at, out, into !== undefined);
       return out;
     });
   }
 
+  /** @param weights their address; 0: all ones */
   private weightedSum(weights: number, out: Tensor, accumulate: boolean): void {
     const { kernels } = this.engine;
     const add = accumulate ? 1 : 0;

@@ -75,6 +75,16 @@ export function ghostNormsKnown(out: usize, known: usize, indices: usize, b: usi
   }
 }
 
+/** start + Σ wᵢ²·aᵢ for a f64[n], weights f32[n]. A weight of 0 leaves its term out even if it is not finite. */
+export function weightedSquares(start: f64, a: usize, weights: usize, n: i32): f64 {
+  let total = start;
+  for (let i: usize = 0; i < <usize>n; i++) {
+    const w = <f64>load<f32>(weights + (i << 2));
+    if (w != 0) total += w * w * load<f64>(a + (i << 3));
+  }
+  return total;
+}
+
 /** out f64[n] += a f64[n] */
 export function sumF64(out: usize, a: usize, n: i32): void {
   for (let i: usize = 0; i < <usize>n << 3; i += 8) {
@@ -176,6 +186,18 @@ export function scaleRows(out: usize, a: usize, scale: usize, rows: i32, cols: i
     if (s == 0) fill(out + offset, 0, cols);
     else scaleBy(out + offset, a + offset, s, cols);
   }
+}
+
+/** out [kept, cols] = the rows of a [rows, cols] whose weight f32[rows] is not 0, in their order; returns kept */
+export function keepRows(out: usize, a: usize, weights: usize, rows: i32, cols: i32): i32 {
+  const line = <usize>cols << 2;
+  let kept = 0;
+  for (let r: usize = 0; r < <usize>rows; r++) {
+    if (load<f32>(weights + (r << 2)) == 0) continue;
+    memory.copy(out + <usize>kept * line, a + r * line, line);
+    kept++;
+  }
+  return kept;
 }
 
 /** Rows i…i+3, columns j…j+7 of Σ_s a_sᵀ b_s, in the order of s. */

@@ -18,6 +18,7 @@ import {
   type Signature,
 } from './gradient-signature.js';
 import { layersOf, newVector, type Part, type Signatures, StageSums } from './group-sums.js';
+import { newTallies, type Tally } from './tally.js';
 import type { StepObserver } from './train-step.js';
 
 export interface AnatomyOptions {
@@ -101,25 +102,6 @@ export interface GradientAnatomy extends StepObserver {
  */
 export const gradientAnatomy = (options: AnatomyOptions): GradientAnatomy => new Anatomy(options);
 
-/** A group's examples: their norms, and how many were weighted down. */
-class Tally {
-  readonly norms: number[] = [];
-  count = 0;
-  clipped = 0;
-
-  add({ norms, count, clipped }: Tally): void {
-    for (const norm of norms) this.norms.push(norm);
-    this.count += count;
-    this.clipped += clipped;
-  }
-
-  get shareClipped(): number | null {
-    return this.count === 0 ? null : this.clipped / this.count;
-  }
-}
-
-const newTallies = (): Groups<Tally> => bothGroups(() => new Tally());
-
 /** Means of what there was; null of nothing. */
 class Mean {
   private sum = 0;
@@ -159,7 +141,9 @@ class Anatomy implements GradientAnatomy {
   private readonly unshaped: { readonly sums: StageSums; readonly sum: BlockTensor } | null;
   private shapes = false;
   private stepTally = newTallies();
-  private epochTally = newTallies();
+  /** The finished step's, for `lastStep`. */
+  private lastTally = newTallies();
+  private readonly epochTally = newTallies();
   private means = newMeans();
   private steps = 0;
 
@@ -174,40 +158,47 @@ class Anatomy implements GradientAnatomy {
   }
 
   piece(gradients: PerExampleGradients, weights: Weights | null): void {
-    const poisoned = this.poisonedIn(gradients);
-    const factors = weights === null ? null : hostWeights(weights);
-    this.tally(gradients, poisoned, factors);
-    this.taken.step.piece(gradients, poisoned, factors);
-    if (factors === null) return;
+    const indices = indicesOf(gradients);
+    const apart = this.weightsApart(indices, weights);
+    const counts = this.tally(gradients, indices, apart);
+    this.taken.step.piece(gradients, apart, counts);
+    if (weights === null) return;
     this.shapes = true;
     if (this.unshaped === null) return;
-    gradients.weightedSums([new Float32Array(gradients.batch).fill(1)], [this.unshaped.sum]);
-    this.unshaped.sums.step.piece(gradients, poisoned, null);
+    gradients.weightedSums([null], [this.unshaped.sum]);
+    this.unshaped.sums.step.piece(gradients, this.weightsApart(indices, null), counts);
   }
 
-  /** 1 for poisons, 0 for clean examples. */
-  private poisonedIn({ losses }: PerExampleGradients): Float32Array {
-    const indices = losses.examples?.indices?.values();
-    if (indices === undefined) {
-      throw new GradshapeError(
-        'EXAMPLES_UNKNOWN',
-        'gradientAnatomy: the batch does not say which examples it holds, so clean and poisoned can’t be told apart; ' +
-          'take it with data.batch(indices).',
-      );
+  private isPoison(index: number): boolean {
+    return this.marks[index] === 1;
+  }
+
+  /** Each example's weight in its own group's sum, 0 in the other's: f32 [batch]. */
+  private weightsApart(indices: Tensor, weights: Weights | null): Groups<Tensor> {
+    const { engine } = this.params;
+    const apart = bothGroups(() => engine.allocate([indices.size], 'f32', 'the gradient anatomy'));
+    const [clean, poison, examples] = [apart.clean.view(), apart.poison.view(), indices.view()];
+    const factors = weights instanceof Tensor ? weights.view() : weights;
+    for (let i = 0; i < examples.length; i++) {
+      const weight = factors === null ? 1 : factors[i]!;
+      const isPoison = this.isPoison(examples[i]!);
+      clean[i] = isPoison ? 0 : weight;
+      poison[i] = isPoison ? weight : 0;
     }
-    const poisoned = new Float32Array(indices.length);
-    for (let i = 0; i < indices.length; i++) poisoned[i] = this.marks[indices[i]!] ?? 0;
-    return poisoned;
+    return apart;
   }
 
-  private tally(gradients: PerExampleGradients, poisoned: Float32Array, factors: Float32Array | null): void {
+  /** @returns the examples of each group */
+  private tally(gradients: PerExampleGradients, indices: Tensor, weights: Groups<Tensor>): Groups<number> {
+    const { clean, poison } = this.stepTally;
+    const before = { clean: clean.count, poison: poison.count };
     const squared = gradients.norms().squared.view();
+    const [ofClean, ofPoison, examples] = [weights.clean.view(), weights.poison.view(), indices.view()];
     for (let i = 0; i < squared.length; i++) {
-      const tally = this.stepTally[poisoned[i] === 1 ? 'poison' : 'clean'];
-      tally.count++;
-      if (Number.isFinite(squared[i])) tally.norms.push(Math.sqrt(squared[i]!));
-      if (factors !== null && factors[i]! < 1) tally.clipped++;
+      if (this.isPoison(examples[i]!)) poison.add(squared[i]!, ofPoison[i]!);
+      else clean.add(squared[i]!, ofClean[i]!);
     }
+    return { clean: clean.count - before.clean, poison: poison.count - before.poison };
   }
 
   summed(sum: Tensor): void {
@@ -216,31 +207,33 @@ class Anatomy implements GradientAnatomy {
     this.last = { shaped, raw, tallies: this.stepTally, signalToNoise: null };
     this.means.ratio.add(shaped.whole.ratio);
     this.means.cosine.add(shaped.whole.cosine);
-    this.paper.summed(this.outputOf(sum), this.outputOf(this.taken.step.poison), this.taken.step.counts);
+    this.paper.summed(this.outputOf(sum));
   }
 
   noised(sum: Tensor, noiseStd: number): void {
-    this.paper.noised(this.outputOf(sum));
+    const { poison, counts } = this.taken.step;
+    this.paper.noised(this.outputOf(sum), this.outputOf(poison), counts);
     if (noiseStd > 0) {
       const signalToNoise = this.signalToNoise(this.last!, noiseStd);
       this.last = { ...this.last!, signalToNoise };
       for (const group of groupNames) this.means.signal[group].add(signalToNoise[group]);
     }
-    for (const group of groupNames) this.epochTally[group].add(this.stepTally[group]);
+    for (const group of groupNames) this.epochTally[group].addAll(this.stepTally[group]);
     this.taken.step.clear();
     if (this.shapes && this.unshaped !== null) {
       this.unshaped.sums.step.clear();
       this.params.engine.kernels.fill(this.unshaped.sum.address, 0, this.params.size);
     }
-    this.stepTally = newTallies();
+    [this.stepTally, this.lastTally] = [this.lastTally, this.stepTally];
+    for (const group of groupNames) this.stepTally[group].clear();
     this.steps++;
   }
 
-  /** A copy of the output kernel's part of a vector. */
+  /** The output kernel's part of a vector, in place. */
   private outputOf(vector: Tensor): Float32Array {
     const { buffer } = this.params.engine.memory.wasm;
     const { from, to } = this.output;
-    return new Float32Array(buffer, vector.address + from * 4, to - from).slice();
+    return new Float32Array(buffer, vector.address + from * 4, to - from);
   }
 
   private signalToNoise({ shaped, tallies }: Findings, noiseStd: number): Groups<number> {
@@ -289,7 +282,7 @@ class Anatomy implements GradientAnatomy {
       perStep: { ratio: ratio.value, cosine: cosine.value },
       stationary: { ratio: poison === 0 ? null : clean / poison, cosine: -1 },
     };
-    this.epochTally = newTallies();
+    for (const group of groupNames) this.epochTally[group].clear();
     this.means = newMeans();
     this.steps = 0;
     return result;
@@ -311,23 +304,25 @@ class PaperMeans {
     clean: null,
     poison: null,
   };
-  private step: { whole: Float32Array; poison: Float32Array; counts: Groups<number> } | null = null;
+  /** The step's sum over all examples, before noise. */
+  private readonly whole: Float32Array;
 
   constructor(private readonly size: number) {
     this.sums = this.newSums();
+    this.whole = new Float32Array(size);
   }
 
   private newSums(): Groups<Float64Array> {
     return bothGroups(() => new Float64Array(this.size));
   }
 
-  summed(whole: Float32Array, poison: Float32Array, counts: Groups<number>): void {
-    this.step = { whole, poison, counts: { ...counts } };
+  summed(whole: Float32Array): void {
+    this.whole.set(whole);
   }
 
   /** Adds the batch: each group's sum, and the same noise on both, over the group's own size. */
-  noised(noisy: Float32Array): void {
-    const { whole, poison, counts } = this.step!;
+  noised(noisy: Float32Array, poison: Float32Array, counts: Groups<number>): void {
+    const { whole } = this;
     const { clean: toClean, poison: toPoison } = this.sums;
     for (const group of groupNames) if (counts[group] > 0) this.batches[group]++;
     const shareClean = counts.clean > 0 ? 1 / counts.clean : 0;
@@ -359,8 +354,15 @@ class PaperMeans {
   }
 }
 
-function hostWeights(weights: Weights): Float32Array {
-  return weights instanceof Tensor ? (weights.values() as Float32Array) : Float32Array.from(weights);
+/** The examples' indices in the data set, i32 [batch]. */
+function indicesOf({ losses }: PerExampleGradients): Tensor {
+  const indices = losses.examples?.indices ?? null;
+  if (indices !== null) return indices;
+  throw new GradshapeError(
+    'EXAMPLES_UNKNOWN',
+    'gradientAnatomy: the batch does not say which examples it holds, so clean and poisoned can’t be told apart; ' +
+      'take it with data.batch(indices).',
+  );
 }
 
 function dot(a: Float64Array, b: Float64Array): number {

@@ -91,17 +91,25 @@ export interface Quantiles {
 }
 
 /** Quantiles with linear interpolation (R's type 7); null of nothing. */
-export function quantiles(values: readonly number[]): Quantiles | null {
-  if (values.length === 0) return null;
-  const sorted = Float64Array.from(values).sort();
+export function quantiles(numbers: Float64Array): Quantiles | null {
+  const values = numbers.slice();
+  const last = values.length - 1;
+  if (last < 0) return null;
+  let sum = 0;
+  for (let i = 0; i <= last; i++) sum += values[i]!;
+  // Asked for in ascending order: each question is about what is above the one before.
+  let from = 0;
   const at = (q: number): number => {
-    const place = q * (sorted.length - 1);
+    const place = q * last;
     const below = Math.floor(place);
-    const above = Math.min(below + 1, sorted.length - 1);
-    return sorted[below]! + (place - below) * (sorted[above]! - sorted[below]!);
+    const above = Math.min(below + 1, last);
+    select(values, below, from);
+    select(values, above, below);
+    from = above;
+    return values[below]! + (place - below) * (values[above]! - values[below]!);
   };
   return {
-    mean: sorted.reduce((sum, value) => sum + value, 0) / sorted.length,
+    mean: sum / values.length,
     min: at(0),
     q5: at(0.05),
     q25: at(0.25),
@@ -110,4 +118,30 @@ export function quantiles(values: readonly number[]): Quantiles | null {
     q95: at(0.95),
     max: at(1),
   };
+}
+
+/**
+ * Puts the number of the given rank (0: the smallest) where sorting would put it, smaller ones before it and larger
+ * ones after it, without sorting them (Hoare's FIND, 1961).
+ * @param from the ranks below it are in place
+ */
+function select(values: Float64Array, rank: number, from: number): void {
+  let low = from;
+  let high = values.length - 1;
+  while (low < high) {
+    const pivot = values[(low + high) >> 1]!;
+    let i = low;
+    let j = high;
+    while (i <= j) {
+      while (values[i]! < pivot) i++;
+      while (values[j]! > pivot) j--;
+      if (i > j) break;
+      const value = values[i]!;
+      values[i++] = values[j]!;
+      values[j--] = value;
+    }
+    if (rank <= j) high = j;
+    else if (rank >= i) low = i;
+    else return;
+  }
 }

@@ -93,33 +93,23 @@ class GroupSums {
 
   /**
    * Adds a piece of a batch.
-   * @param poisoned 1 for poisons, 0 for clean examples
-   * @param factors the examples' weights; null where all are 1
+   * @param weights f32 [batch]: each example's in its own group's sum, 0 in the other's
+   * @param counts the groups' examples
    */
-  piece(gradients: PerExampleGradients, poisoned: Float32Array, factors: Float32Array | null): void {
-    for (let i = 0; i < poisoned.length; i++) this.counts[poisoned[i] === 1 ? 'poison' : 'clean']++;
-    this.layers.forEach(({ parameters }, layer) => {
-      for (const parameter of parameters) {
-        this.addSquares(layer, gradients.norms(parameter).squared.view(), poisoned, factors);
+  piece(gradients: PerExampleGradients, weights: Groups<Tensor>, counts: Groups<number>): void {
+    const { kernels } = this.params.engine;
+    for (const group of groupNames) this.counts[group] += counts[group];
+    for (let layer = 0; layer < this.layers.length; layer++) {
+      for (const parameter of this.layers[layer]!.parameters) {
+        const squared = gradients.norms(parameter).squared.address;
+        for (const group of groupNames) {
+          const sums = this.squares[group];
+          const { address, size } = weights[group];
+          sums[layer] = kernels.weightedSquares(sums[layer]!, squared, address, size);
+        }
       }
-    });
-    if (!poisoned.includes(1)) return;
-    const weights = factors === null ? poisoned : poisoned.map((is, i) => is * factors[i]!);
-    gradients.weightedSums([weights], [this.poison]);
-  }
-
-  private addSquares(
-    layer: number,
-    squared: ArrayLike<number>,
-    poisoned: Float32Array,
-    factors: Float32Array | null,
-  ): void {
-    for (let i = 0; i < squared.length; i++) {
-      const factor = factors === null ? 1 : factors[i]!;
-      const group = poisoned[i] === 1 ? this.squares.poison : this.squares.clean;
-      // A weight of 0 also leaves out what is not finite.
-      if (factor !== 0) group[layer]! += factor * factor * squared[i]!;
     }
+    if (counts.poison > 0) gradients.weightedSums([weights.poison], [this.poison]);
   }
 
   add(step: GroupSums): void {

@@ -106,7 +106,7 @@ function observed<B extends BatchTensors>(
 ): Tensor {
   if (!accumulate) params.engine.kernels.fill(sum.address, 0, sum.size);
   const gradients = perExample(loss, params, batch);
-  gradients.weightedSums([new Float32Array(gradients.batch).fill(1)], [sum]);
+  gradients.weightedSums([null], [sum]);
   observer.piece(gradients, null);
   return gradients.losses;
 }

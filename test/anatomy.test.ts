@@ -361,12 +361,27 @@ test('at a stationary point the ratio is N_c/N_p and the cosine −1, whatever t
   observer.free();
 });
 
-test('quantiles are R’s type 7', () => {
-  const q = quantiles([3, 1, 2, 10])!;
+test('quantiles are R’s type 7, whatever the order and however many are equal', () => {
+  const q = quantiles(Float64Array.of(3, 1, 2, 10))!;
   assert.equal([q.min, q.median, q.max, q.mean], [1, 2.5, 10, 4]);
   near(q.q25, 1.75, 1e-12);
   near(q.q95, 8.95, 1e-12);
-  assert.is(quantiles([]), null);
+  assert.is(quantiles(new Float64Array()), null);
+  fc.assert(
+    fc.property(fc.array(fc.oneof(fc.nat(5), fc.double({ min: 0, max: 9 })), { minLength: 1 }), (values) => {
+      const given = Float64Array.from(values);
+      const sorted = given.slice().sort();
+      const at = (share: number) => {
+        const place = share * (sorted.length - 1);
+        const [low, high] = [sorted[Math.floor(place)]!, sorted[Math.ceil(place)]!];
+        return low + (place - Math.floor(place)) * (high - low);
+      };
+      const { mean, ...ranked } = quantiles(given)!;
+      assert.equal(Object.values(ranked), [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1].map(at));
+      near(mean, values.reduce((sum, value) => sum + value, 0) / values.length, 1e-12);
+      assert.equal(given, Float64Array.from(values), 'the numbers given stay as they are');
+    }),
+  );
 });
 
 test('what cannot be taken apart is a named error', () => {

@@ -31,26 +31,21 @@ function weightsByRow(
  * poisons, then cost what its size does. Null where all are kept.
  */
 function fewExamples(
-  { engine, batch }: Pick<Use, 'engine' | 'batch'>,
+  { engine, kernels, batch }: Pick<Use, 'engine' | 'kernels' | 'batch'>,
   weights: number,
   sides: readonly Tensor[],
 ): { count: number; weights: number; rows: number[] } | null {
   if (weights === 0) return null;
-  const all = new Float32Array(engine.memory.wasm.buffer, weights, batch);
-  const kept: number[] = [];
-  for (let i = 0; i < batch; i++) if (all[i] !== 0) kept.push(i);
-  const count = kept.length;
+  const kept = engine.allocate([batch], 'f32', 'weightedSums').address;
+  const count = kernels.keepRows(kept, weights, weights, batch, 1);
   if (2 * count >= batch) return null;
-  const keep = (from: number, size: number): number => {
+  const rows = sides.map((side) => {
+    const size = side.size / batch;
     const { address } = engine.allocate([count, size], 'f32', 'weightedSums');
-    const memory = new Float32Array(engine.memory.wasm.buffer);
-    kept.forEach((i, row) => {
-      memory.copyWithin(address / 4 + row * size, from / 4 + i * size, from / 4 + (i + 1) * size);
-    });
+    kernels.keepRows(address, side.address, weights, batch, size);
     return address;
-  };
-  const rows = sides.map((side) => keep(side.address, side.size / batch));
-  return { count, weights: keep(weights, 1), rows };
+  });
+  return { count, weights: kept, rows };
 }
 
 /**
