@@ -3,7 +3,7 @@
 // i never depends on how many examples there are, and sums over examples are strictly sequential in f32 from
 // what the output holds: a batch in pieces gives the bits of the whole.
 import { addScaled, fill, scaleBy } from './elementwise';
-import { dotF64, loadUpTo4, squaredNormF64, storeUpTo4 } from './lanes';
+import { dotF64, loadPair, loadUpTo4, squaredNormF64, storeUpTo4 } from './lanes';
 
 // Columns summed at a time: 256 KiB of sums stay in L2, and rows are still read in long streams.
 const PANEL = 65536;
@@ -322,5 +322,35 @@ export function instantiateRowSums(
 ): void {
   for (let e: usize = 0; e < <usize>batch; e++) {
     columnSums(out + ((e * <usize>stride) << 2), b + ((e * <usize>(t * dOut)) << 2), 0, t, dOut, accumulate);
+  }
+}
+
+/**
+ * Adds two groups' parts of a noisy sum to clean f64[n] and poison f64[n], each times its scale, in float64. whole f32[n] is
+ * the sum over both groups, noisy f32[n] the same with noise on it, part f32[n] that over the poisons: the clean one is whole −
+ * part, and both get the noise, noisy − whole.
+ */
+export function addNoisyParts(
+  clean: usize, poison: usize, cleanScale: f64, poisonScale: f64, whole: usize, noisy: usize, part: usize, n: i32,
+): void {
+  const ofClean = f64x2.splat(cleanScale);
+  const ofPoison = f64x2.splat(poisonScale);
+  const end = <usize>(n & ~1) << 2;
+  for (let i: usize = 0; i < end; i += 8) {
+    const all = loadPair(noisy, i);
+    const bad = loadPair(part, i);
+    const toClean = clean + 2 * i;
+    const toPoison = poison + 2 * i;
+    const rest = f64x2.sub(f64x2.add(bad, all), loadPair(whole, i));
+    v128.store(toClean, f64x2.add(v128.load(toClean), f64x2.mul(ofClean, f64x2.sub(all, bad))));
+    v128.store(toPoison, f64x2.add(v128.load(toPoison), f64x2.mul(ofPoison, rest)));
+  }
+  if (n & 1) {
+    const all = <f64>load<f32>(noisy + end);
+    const bad = <f64>load<f32>(part + end);
+    const toClean = clean + 2 * end;
+    const toPoison = poison + 2 * end;
+    store<f64>(toClean, load<f64>(toClean) + cleanScale * (all - bad));
+    store<f64>(toPoison, load<f64>(toPoison) + poisonScale * (bad + all - <f64>load<f32>(whole + end)));
   }
 }

@@ -3,21 +3,19 @@ import {
   GradshapeError,
   type Parameters,
   type PerExampleGradients,
-  type Range,
   Tensor,
   type Weights,
 } from '../engine/index.js';
 import {
   bothGroups,
-  cosineOf,
   type Groups,
   groupNames,
   type Quantiles,
   quantiles,
-  ratioOf,
   type Signature,
 } from './gradient-signature.js';
 import { layersOf, newVector, type Part, type Signatures, StageSums } from './group-sums.js';
+import { type PaperAnatomy, PaperMeans } from './paper-means.js';
 import { newTallies, type Tally } from './tally.js';
 import type { StepObserver } from './train-step.js';
 
@@ -51,22 +49,6 @@ export interface StepAnatomy {
   readonly shareClipped: Groups<number | null>;
   /** ‖Σ wᵢ·gᵢ‖ of each group over the noise's expected length, std · √parameters; null without noise. */
   readonly signalToNoise: Groups<number> | null;
-}
-
-/** An epoch by the definition of Hong et al. (2020): the output kernel alone, shaped and noised as the step is. */
-export interface PaperAnatomy {
-  /**
-   * Norm of the unweighted mean, over the batches that have any, of the group's mean gradient in the batch. An epoch
-   * without a poison keeps the value of the one before.
-   */
-  readonly norms: Groups<number | null>;
-  /** ‖g_poison‖ / ‖g_clean‖ */
-  readonly ratio: number | null;
-  readonly cosine: number | null;
-  /** Sums over the batches instead of means, as for the paper's Figure 7; the cosine is the same. */
-  readonly sums: { readonly norms: Groups<number | null>; readonly ratio: number | null };
-  /** Batches with any example of the group. */
-  readonly batches: Groups<number>;
 }
 
 /** An epoch; `whole` and `layers` are of the mean over its examples, each at the parameters of its own step. */
@@ -134,7 +116,6 @@ class Anatomy implements GradientAnatomy {
   /** 1 at the poisons' indices. */
   private readonly marks: Uint8Array;
   private readonly layers: readonly Part[];
-  private readonly output: Range;
   private readonly paper: PaperMeans;
   private readonly taken: StageSums;
   /** Before shaping, with the step's sum over all examples. */
@@ -151,8 +132,7 @@ class Anatomy implements GradientAnatomy {
     this.params = params;
     this.marks = marksOf(poison);
     this.layers = layersOf(params);
-    this.output = rangeOf(params, output ?? this.layers.at(-1)!.parameters[0]!);
-    this.paper = new PaperMeans(this.output.to - this.output.from);
+    this.paper = new PaperMeans(params, output ?? this.layers.at(-1)!.parameters[0]!);
     this.taken = new StageSums(params, this.layers);
     this.unshaped = unshaped ? { sums: new StageSums(params, this.layers), sum: newVector(params) } : null;
   }
@@ -207,12 +187,12 @@ class Anatomy implements GradientAnatomy {
     this.last = { shaped, raw, tallies: this.stepTally, signalToNoise: null };
     this.means.ratio.add(shaped.whole.ratio);
     this.means.cosine.add(shaped.whole.cosine);
-    this.paper.summed(this.outputOf(sum));
+    this.paper.summed(sum);
   }
 
   noised(sum: Tensor, noiseStd: number): void {
     const { poison, counts } = this.taken.step;
-    this.paper.noised(this.outputOf(sum), this.outputOf(poison), counts);
+    this.paper.noised(sum, poison, counts);
     if (noiseStd > 0) {
       const signalToNoise = this.signalToNoise(this.last!, noiseStd);
       this.last = { ...this.last!, signalToNoise };
@@ -227,13 +207,6 @@ class Anatomy implements GradientAnatomy {
     [this.stepTally, this.lastTally] = [this.lastTally, this.stepTally];
     for (const group of groupNames) this.stepTally[group].clear();
     this.steps++;
-  }
-
-  /** The output kernel's part of a vector, in place. */
-  private outputOf(vector: Tensor): Float32Array {
-    const { buffer } = this.params.engine.memory.wasm;
-    const { from, to } = this.output;
-    return new Float32Array(buffer, vector.address + from * 4, to - from);
   }
 
   private signalToNoise({ shaped, tallies }: Findings, noiseStd: number): Groups<number> {
@@ -290,67 +263,9 @@ class Anatomy implements GradientAnatomy {
 
   free(): void {
     this.taken.free();
+    this.paper.free();
     this.unshaped?.sums.free();
     this.unshaped?.sum.free();
-  }
-}
-
-/** The paper's means over batches, of the output kernel alone; in f64. */
-class PaperMeans {
-  private sums: Groups<Float64Array>;
-  private batches = { clean: 0, poison: 0 };
-  /** The last mean that there was; kept over epochs without. */
-  private readonly means: { clean: Float64Array | null; poison: Float64Array | null } = {
-    clean: null,
-    poison: null,
-  };
-  /** The step's sum over all examples, before noise. */
-  private readonly whole: Float32Array;
-
-  constructor(private readonly size: number) {
-    this.sums = this.newSums();
-    this.whole = new Float32Array(size);
-  }
-
-  private newSums(): Groups<Float64Array> {
-    return bothGroups(() => new Float64Array(this.size));
-  }
-
-  summed(whole: Float32Array): void {
-    this.whole.set(whole);
-  }
-
-  /** Adds the batch: each group's sum, and the same noise on both, over the group's own size. */
-  noised(noisy: Float32Array, poison: Float32Array, counts: Groups<number>): void {
-    const { whole } = this;
-    const { clean: toClean, poison: toPoison } = this.sums;
-    for (const group of groupNames) if (counts[group] > 0) this.batches[group]++;
-    const shareClean = counts.clean > 0 ? 1 / counts.clean : 0;
-    const sharePoison = counts.poison > 0 ? 1 / counts.poison : 0;
-    for (let i = 0; i < this.size; i++) {
-      // noisy = whole + noise, and the clean sum is whole − poison.
-      toClean[i]! += shareClean * (noisy[i]! - poison[i]!);
-      toPoison[i]! += sharePoison * (poison[i]! + noisy[i]! - whole[i]!);
-    }
-  }
-
-  endEpoch(): PaperAnatomy {
-    const batches = { ...this.batches };
-    for (const group of groupNames) {
-      if (batches[group] > 0) this.means[group] = this.sums[group].map((value) => value / batches[group]);
-    }
-    const { clean, poison } = this.means;
-    const norms = { clean: length(clean), poison: length(poison) };
-    const totals = bothGroups((group) => (batches[group] > 0 ? length(this.sums[group]) : null));
-    this.sums = this.newSums();
-    this.batches = { clean: 0, poison: 0 };
-    return {
-      norms,
-      ratio: ratioOf(norms),
-      cosine: clean === null || poison === null ? null : cosineOf(norms, dot(clean, poison)),
-      sums: { norms: totals, ratio: ratioOf(totals) },
-      batches,
-    };
   }
 }
 
@@ -363,14 +278,6 @@ function indicesOf({ losses }: PerExampleGradients): Tensor {
     'gradientAnatomy: the batch does not say which examples it holds, so clean and poisoned can’t be told apart; ' +
       'take it with data.batch(indices).',
   );
-}
-
-function dot(a: Float64Array, b: Float64Array): number {
-  return a.reduce((sum, value, i) => sum + value * b[i]!, 0);
-}
-
-function length(vector: Float64Array | null): number | null {
-  return vector === null ? null : Math.sqrt(dot(vector, vector));
 }
 
 function marksOf(indices: ArrayLike<number>): Uint8Array {
@@ -388,10 +295,4 @@ function marksOf(indices: ArrayLike<number>): Uint8Array {
   const marks = new Uint8Array(largest + 1);
   for (let i = 0; i < indices.length; i++) marks[indices[i]!] = 1;
   return marks;
-}
-
-function rangeOf(params: Parameters, name: string): Range {
-  params.get(name);
-  const { offset, size } = params.entries.find((entry) => entry.name === name)!;
-  return { from: offset, to: offset + size };
 }

@@ -95,53 +95,32 @@ export function quantiles(numbers: Float64Array): Quantiles | null {
   const values = numbers.slice();
   const last = values.length - 1;
   if (last < 0) return null;
+  const places = [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1].map((share) => share * last);
+  const ranks = places.flatMap((place) => [Math.floor(place), Math.ceil(place)]);
+  sortAround(values, ranks, 0, last);
+  const [min, q5, q25, median, q75, q95, max] = places.map((place) => {
+    const [below, above] = [values[Math.floor(place)]!, values[Math.ceil(place)]!];
+    return below + (place - Math.floor(place)) * (above - below);
+  }) as [number, number, number, number, number, number, number];
   let sum = 0;
   for (let i = 0; i <= last; i++) sum += values[i]!;
-  // Asked for in ascending order: each question is about what is above the one before.
-  let from = 0;
-  const at = (q: number): number => {
-    const place = q * last;
-    const below = Math.floor(place);
-    const above = Math.min(below + 1, last);
-    select(values, below, from);
-    select(values, above, below);
-    from = above;
-    return values[below]! + (place - below) * (values[above]! - values[below]!);
-  };
-  return {
-    mean: sum / values.length,
-    min: at(0),
-    q5: at(0.05),
-    q25: at(0.25),
-    median: at(0.5),
-    q75: at(0.75),
-    q95: at(0.95),
-    max: at(1),
-  };
+  return { mean: sum / values.length, min, q5, q25, median, q75, q95, max };
 }
 
-/**
- * Puts the number of the given rank (0: the smallest) where sorting would put it, smaller ones before it and larger
- * ones after it, without sorting them (Hoare's FIND, 1961).
- * @param from the ranks below it are in place
- */
-function select(values: Float64Array, rank: number, from: number): void {
-  let low = from;
-  let high = values.length - 1;
-  while (low < high) {
-    const pivot = values[(low + high) >> 1]!;
-    let i = low;
-    let j = high;
-    while (i <= j) {
-      while (values[i]! < pivot) i++;
-      while (values[j]! > pivot) j--;
-      if (i > j) break;
-      const value = values[i]!;
-      values[i++] = values[j]!;
-      values[j--] = value;
-    }
-    if (rank <= j) high = j;
-    else if (rank >= i) low = i;
-    else return;
+/** Puts the numbers of some ranks where sorting would put them: quicksort (Hoare 1961) of the parts that hold a rank. */
+function sortAround(values: Float64Array, ranks: readonly number[], low: number, high: number): void {
+  if (low >= high || !ranks.some((rank) => low <= rank && rank <= high)) return;
+  const pivot = values[(low + high) >> 1]!;
+  let i = low;
+  let j = high;
+  while (i <= j) {
+    while (values[i]! < pivot) i++;
+    while (values[j]! > pivot) j--;
+    if (i > j) break;
+    const value = values[i]!;
+    values[i++] = values[j]!;
+    values[j--] = value;
   }
+  sortAround(values, ranks, low, j);
+  sortAround(values, ranks, i, high);
 }

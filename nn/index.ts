@@ -15,7 +15,6 @@ export {
   type EpochAnatomy,
   type GradientAnatomy,
   gradientAnatomy,
-  type PaperAnatomy,
   type Stages,
   type StepAnatomy,
 } from './gradient-anatomy.js';
@@ -57,6 +56,7 @@ export { nearestName } from './nearest-name.js';
 export { batchNorm, groupNorm, layerNorm } from './norm-layers.js';
 export type { Optimizer, OptimizerDescription, OptimizerState, UpdateOptions } from './optimizer.js';
 export { optimizerFromJSON } from './optimizer-json.js';
+export type { PaperAnatomy } from './paper-means.js';
 export { projectedResidual, residual } from './residual.js';
 export { readSafetensors, type Safetensors, type StoredTensor, writeSafetensors } from './safetensors.js';
 export {

@@ -141,4 +141,16 @@ export const denseBiasRule: PerExampleRule<unknown> = {
       accumulate ? 1 : 0,
     );
   },
+  // At one position, the gradients are dOutput's rows.
+  ghost: {
+    cheaper: ({ batch, dOutput }) => positionsOf(dOutput, batch) === 1,
+    squaredNorms({ kernels, batch, dOutput }, out) {
+      kernels.rowSquaredNorms(out, dOutput.address, batch, columnsOf(dOutput), 0);
+    },
+    dots({ engine, kernels, batch, dOutput }, direction, out) {
+      const size = columnsOf(dOutput);
+      const dots = new Float64Array(engine.memory.wasm.buffer, out, batch);
+      for (let i = 0; i < batch; i++) dots[i] = kernels.dot(dOutput.address + i * size * 4, direction, size);
+    },
+  },
 };
