@@ -149,10 +149,6 @@ class Anatomy implements GradientAnatomy {
     this.unshaped.sums.step.piece(gradients, this.weightsApart(indices, null), counts);
   }
 
-  private isPoison(index: number): boolean {
-    return this.marks[index] === 1;
-  }
-
   /** Each example's weight in its own group's sum, 0 in the other's: f32 [batch]. */
   private weightsApart(indices: Tensor, weights: Weights | null): Groups<Tensor> {
     const { engine } = this.params;
@@ -161,9 +157,9 @@ class Anatomy implements GradientAnatomy {
     const factors = weights instanceof Tensor ? weights.view() : weights;
     for (let i = 0; i < examples.length; i++) {
       const weight = factors === null ? 1 : factors[i]!;
-      const isPoison = this.isPoison(examples[i]!);
-      clean[i] = isPoison ? 0 : weight;
-      poison[i] = isPoison ? weight : 0;
+      const mark = this.marks[examples[i]!] ?? 0;
+      clean[i] = weight * (1 - mark);
+      poison[i] = weight * mark;
     }
     return apart;
   }
@@ -175,7 +171,7 @@ class Anatomy implements GradientAnatomy {
     const squared = gradients.norms().squared.view();
     const [ofClean, ofPoison, examples] = [weights.clean.view(), weights.poison.view(), indices.view()];
     for (let i = 0; i < squared.length; i++) {
-      if (this.isPoison(examples[i]!)) poison.add(squared[i]!, ofPoison[i]!);
+      if (this.marks[examples[i]!] === 1) poison.add(squared[i]!, ofPoison[i]!);
       else clean.add(squared[i]!, ofClean[i]!);
     }
     return { clean: clean.count - before.clean, poison: poison.count - before.poison };

@@ -291,4 +291,69 @@ test('instantiateDense and instantiateRowSums make each gradient, sequentially o
   );
 });
 
+test('keepRows packs the rows whose weight is not 0, in their order', () => {
+  const weight = fc.constantFrom(0, -0, 1, -2, 0.5, Number.NaN);
+  fc.assert(
+    fc.property(fc.array(weight, { maxLength: 9 }), fc.nat({ max: 9 }), fc.nat(), (weights, cols, seed) => {
+      reset();
+      const a = random(weights.length * cols, seed);
+      const out = put(new Float32Array(a.length + 1).fill(7));
+      const kept = kernels.keepRows(out, put(a), put(weights), weights.length, cols);
+      const rows = weights.flatMap((w, i) => (w === 0 ? [] : [a.subarray(i * cols, (i + 1) * cols)]));
+      assert.is(kept, rows.length);
+      same(floats(out, kept * cols + 1), [...rows.flatMap((row) => [...row]), 7]);
+    }),
+  );
+});
+
+test('weightedSquares adds up w²·a in float64 and in order; weight 0 leaves out what is not finite', () => {
+  const weight = fc.constantFrom(0, 1, -2, f(0.3), f(1 / 3));
+  const value = fc.oneof(
+    fc.double({ min: 0, max: 1e9 }),
+    fc.constantFrom(Number.NaN, Number.POSITIVE_INFINITY),
+  );
+  fc.assert(
+    fc.property(fc.array(fc.tuple(weight, value), { maxLength: 20 }), fc.nat(9), (terms, start) => {
+      reset();
+      const weights = put(terms.map(([w]) => w));
+      const a = put(Float64Array.from(terms, ([, v]) => v));
+      const expected = terms.reduce((sum, [w, v]) => (w === 0 ? sum : sum + w * w * v), start);
+      assert.equal(kernels.weightedSquares(start, a, weights, terms.length), expected);
+    }),
+  );
+});
+
+test('addNoisyParts adds each group’s sum with the noise of the whole, in float64', () => {
+  const scale = fc.double({ min: 0, max: 2, noNaN: true });
+  fc.assert(
+    fc.property(fc.nat({ max: 19 }), scale, scale, fc.nat(), (n, cleanScale, poisonScale, seed) => {
+      reset();
+      const [whole, noisy, part] = [random(n, seed), random(n, seed + 1), random(n, seed + 2)];
+      const start = Float64Array.from({ length: n + 1 }, (_, i) => i / 3);
+      const [clean, poison] = [put(start), put(start)];
+      kernels.addNoisyParts(
+        ...([clean, poison, cleanScale, poisonScale] as const),
+        ...([put(whole), put(noisy), put(part), n] as const),
+      );
+      const noise = (i: number) => noisy[i]! - whole[i]!;
+      const of = (share: number, sum: (i: number) => number) =>
+        Array.from(start, (v, i) => (i < n ? v + share * (sum(i) + noise(i)) : v));
+      near(
+        doubles(clean, n + 1),
+        of(cleanScale, (i) => whole[i]! - part[i]!),
+        1e-12,
+        1e-12,
+        'clean',
+      );
+      near(
+        doubles(poison, n + 1),
+        of(poisonScale, (i) => part[i]!),
+        1e-12,
+        1e-12,
+        'poison',
+      );
+    }),
+  );
+});
+
 test.run();
