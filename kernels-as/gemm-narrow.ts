@@ -131,7 +131,7 @@ function addRow(sums: usize, width: i32, x: usize, factor: v128): void {
   if (rest) storeUpTo4(sums, madd(loadUpTo4(sums, rest), factor, loadUpTo4(x, rest)), rest);
 }
 
-/** sums[width] += factors[0]·X[0] + … + factors[7]·X[7], in this order. Strides in bytes. */
+/** sums[width] += Σ factors[p]·X[p] over the eight steps p, in this order. Strides in bytes; `steps`: i32 [8]. */
 @inline
 function addEightRows(
   sums: usize,
@@ -141,43 +141,61 @@ function addEightRows(
   factors: usize,
   stride: usize,
   scale: usize,
+  steps: usize,
 ): void {
-  const f0 = factor(factors, stride, scale, 0);
-  const f1 = factor(factors, stride, scale, 1);
-  const f2 = factor(factors, stride, scale, 2);
-  const f3 = factor(factors, stride, scale, 3);
-  const f4 = factor(factors, stride, scale, 4);
-  const f5 = factor(factors, stride, scale, 5);
-  const f6 = factor(factors, stride, scale, 6);
-  const f7 = factor(factors, stride, scale, 7);
-  const ldx2 = ldx * 2;
-  const ldx3 = ldx * 3;
-  const end = sums + ((<usize>(width & ~3)) << 2);
-  let at = x;
-  while (sums < end) {
-    const middle = at + ldx * 4;
-    let sum = madd(v128.load(sums), f0, v128.load(at));
-    sum = madd(sum, f1, v128.load(at + ldx));
-    sum = madd(sum, f2, v128.load(at + ldx2));
-    sum = madd(sum, f3, v128.load(at + ldx3));
-    sum = madd(sum, f4, v128.load(middle));
-    sum = madd(sum, f5, v128.load(middle + ldx));
-    sum = madd(sum, f6, v128.load(middle + ldx2));
-    sum = madd(sum, f7, v128.load(middle + ldx3));
-    v128.store(sums, sum);
-    at += 16;
-    sums += 16;
+  const x0 = x + load<u32>(steps) * ldx;
+  const x1 = x + load<u32>(steps, 4) * ldx;
+  const x2 = x + load<u32>(steps, 8) * ldx;
+  const x3 = x + load<u32>(steps, 12) * ldx;
+  const x4 = x + load<u32>(steps, 16) * ldx;
+  const x5 = x + load<u32>(steps, 20) * ldx;
+  const x6 = x + load<u32>(steps, 24) * ldx;
+  const x7 = x + load<u32>(steps, 28) * ldx;
+  const f0 = factor(factors, stride, scale, load<u32>(steps));
+  const f1 = factor(factors, stride, scale, load<u32>(steps, 4));
+  const f2 = factor(factors, stride, scale, load<u32>(steps, 8));
+  const f3 = factor(factors, stride, scale, load<u32>(steps, 12));
+  const f4 = factor(factors, stride, scale, load<u32>(steps, 16));
+  const f5 = factor(factors, stride, scale, load<u32>(steps, 20));
+  const f6 = factor(factors, stride, scale, load<u32>(steps, 24));
+  const f7 = factor(factors, stride, scale, load<u32>(steps, 28));
+  const end = (<usize>(width & ~3)) << 2;
+  let at: usize = 0;
+  for (; at < end; at += 16) {
+    let sum = madd(v128.load(sums + at), f0, v128.load(x0 + at));
+    sum = madd(sum, f1, v128.load(x1 + at));
+    sum = madd(sum, f2, v128.load(x2 + at));
+    sum = madd(sum, f3, v128.load(x3 + at));
+    sum = madd(sum, f4, v128.load(x4 + at));
+    sum = madd(sum, f5, v128.load(x5 + at));
+    sum = madd(sum, f6, v128.load(x6 + at));
+    sum = madd(sum, f7, v128.load(x7 + at));
+    v128.store(sums + at, sum);
   }
   const rest = width & 3;
-  for (let q = 0; rest && q < 8; q++)
-    addRow(sums, rest, at + <usize>q * ldx, factor(factors, stride, scale, <usize>q));
+  for (let q: usize = 0; rest && q < 8; q++) {
+    const p: usize = load<u32>(steps + (q << 2));
+    addRow(sums + at, rest, x + p * ldx + at, factor(factors, stride, scale, p));
+  }
+}
+
+/** Writes the next eight steps from p on, or those that are left, whose scale is not 0; returns how many they are. */
+@inline
+function nextSteps(out: usize, p: i32, k: i32, scale: usize): i32 {
+  let count = 0;
+  for (; p < k && count < 8; p++) {
+    if (scale && load<f32>(scale + ((<usize>p) << 2)) == 0) continue;
+    store<i32>(out + ((<usize>count) << 2), p);
+    count++;
+  }
+  return count;
 }
 
 /**
  * Y[rows, width] = factors [rows, k]·diag(scale)·X [k, width] for few rows, reading X once, in place; every
- * element is the sum over k in order. With Y = C this takes the few rows of A as factors, with Y = Cᵀ the few
+ * element is the sum over k in order, leaving out the steps whose scale is 0. With Y = C this takes the few rows of A as factors, with Y = Cᵀ the few
  * columns of B, so all but X have a stride for rows and one for steps along the row, in bytes. `sums`:
- * rows·STREAM_WIDTH floats.
+ * rows·STREAM_WIDTH floats, and eight more.
  */
 export function multiplyStreamed(
   y: usize,
@@ -199,6 +217,7 @@ export function multiplyStreamed(
   scale: usize,
   sums: usize,
 ): void {
+  const steps = sums + ((<usize>(rows * STREAM_WIDTH)) << 2);
   for (let first = 0; first < width; first += STREAM_WIDTH) {
     const columns = min(STREAM_WIDTH, width - first);
     const part = y + <usize>first * yStep;
@@ -209,17 +228,22 @@ export function multiplyStreamed(
         store<f32>(to + ((<usize>i) << 2), accumulate ? load<f32>(from + <usize>i * yStep) : f32(0));
       }
     }
-    let p = 0;
-    let xRow = x + ((<usize>first) << 2);
-    for (; p < k; p += p + 8 <= k ? 8 : 1) {
-      const scaleP = scale ? scale + ((<usize>p) << 2) : 0;
+    const xPart = x + ((<usize>first) << 2);
+    for (let p = 0; p < k; ) {
+      const count = nextSteps(steps, p, k, scale);
       for (let row = 0; row < rows; row++) {
         const to = sums + ((<usize>(row * STREAM_WIDTH)) << 2);
-        const at = factors + <usize>row * factorsRow + <usize>p * factorsStep;
-        if (p + 8 <= k) addEightRows(to, columns, xRow, ldx, at, factorsStep, scaleP);
-        else addRow(to, columns, xRow, factor(at, 0, scaleP, 0));
+        const from = factors + <usize>row * factorsRow;
+        if (count == 8) {
+          addEightRows(to, columns, xPart, ldx, from, factorsStep, scale, steps);
+          continue;
+        }
+        for (let q = 0; q < count; q++) {
+          const step: usize = load<u32>(steps + ((<usize>q) << 2));
+          addRow(to, columns, xPart + step * ldx, factor(from, factorsStep, scale, step));
+        }
       }
-      xRow += p + 8 <= k ? ldx * 8 : ldx;
+      p = count == 8 ? load<i32>(steps, 28) + 1 : k;
     }
     for (let row = 0; row < rows; row++) {
       const from = sums + ((<usize>(row * STREAM_WIDTH)) << 2);

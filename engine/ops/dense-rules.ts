@@ -26,6 +26,9 @@ function weightsByRow(
   return rows.address;
 }
 
+/** A product with so few columns leaves examples of weight 0 out by itself, in place. */
+const streamedColumns = 7;
+
 /**
  * The examples of weight 0 left out, where they are more than half of the batch: sums over a small group, such as the
  * poisons, then cost what its size does. Null where all are kept.
@@ -75,7 +78,7 @@ export function denseWeightRule<A>(sides: Sides<A>): PerExampleRule<A> {
     },
     weightedSum(use, weights, out, accumulate) {
       const { a, b, positions, inner, outer } = factors(use);
-      const few = fewExamples(use, weights, [a, b]);
+      const few = outer <= streamedColumns ? null : fewExamples(use, weights, [a, b]);
       const batch = few?.count ?? use.batch;
       const scaleK = weightsByRow({ ...use, batch }, few?.weights ?? weights, positions);
       const left = { address: few?.rows[0] ?? a.address, columns: inner, transposed: true };
