@@ -126,6 +126,17 @@ test('results do not depend on the number of workers, and shards merged are the 
   assert.is(csv(parts), csv(whole));
 });
 
+test('a shard whose trials are too few for the report ends well, with the table of them', async () => {
+  const out = newFolder();
+  const { code, stderr } = await run(experiment, ['--whole', '--shard', '1/3', '--out', out]);
+  assert.is(code, 0, stderr);
+  assert.match(stderr, /Too many trials are missing .*not all are there/);
+  const rows = fs.readFileSync(path.join(out, 'results.shard-1-of-3.csv'), 'utf8').trim().split('\n');
+  assert.is(rows.length - 1, readLedger(path.join(out, 'ledger.shard-1-of-3.jsonl')).length);
+  assert.match(fs.readFileSync(path.join(out, 'report.shard-1-of-3.html'), 'utf8'), 'not all are there');
+  assert.is((await run(experiment, ['--whole', '--out', newFolder()])).code, 0);
+});
+
 test('merging ledgers that contradict each other is refused', async () => {
   const out = newFolder();
   await run(experiment, ['--smoke', '--out', out]);
@@ -180,6 +191,7 @@ test('mistakes on the command line get a short answer', async () => {
     [experiment, ['--seeds', 'many'], 2, /argument 'many' is invalid. Expected a whole number/],
     [experiment, ['--shard', '4/3'], 2, /Expected i\/n with 1 ≤ i ≤ n/],
     [experiment, ['--quick', '--full'], 2, /cannot be used with/],
+    [experiment, ['--out', '/proc/none'], 1, /^error OUTPUT_UNWRITABLE: .*--out/],
     [experiment, ['--out', path.join(file, 'deep')], 1, /^error OUTPUT_UNWRITABLE: .*--out/],
     [trial, ['--trial', 'nothing', '--spec', '{}'], 1, /^error TRIAL_UNKNOWN: no trial 'nothing'/],
     [trial, ['--trial', experiment, '--spec', '{'], 1, /^error SPEC_INVALID: --spec is not JSON/],

@@ -1,6 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
+  finishedSeeds,
   formatInterval,
   formatSummary,
   groupBy,
@@ -55,6 +56,18 @@ test("paired differences: Student's own sleep data (1908)", () => {
     () => pairedDifference([1], []),
     (e: { code: string }) => e.code === 'STATS_UNPAIRED',
   );
+});
+
+test('what is paired by seed has all seeds in all arms', () => {
+  const trial = (seed: number, clipNorm: number | null) => ({
+    spec: { clipNorm, seed: { data: seed, init: seed, order: seed, noise: seed } },
+  });
+  const all = [trial(1, null), trial(1, 4), trial(2, null), trial(2, 4)];
+  assert.equal(finishedSeeds(all), { finished: all, left: 0 });
+  // Two seeds with as many trials, in different arms: neither is whole.
+  const shard = [trial(1, null), trial(2, 4), trial(3, null), trial(3, 4)];
+  assert.equal(finishedSeeds(shard), { finished: shard.slice(2), left: 2 });
+  assert.equal(finishedSeeds(shard.slice(0, 2)), { finished: [], left: 2 });
 });
 
 test('numbers are written with their interval, and a real minus', () => {

@@ -177,8 +177,8 @@ async function run(experiment: Experiment, argv: readonly string[]): Promise<num
     settings: settings(experiment, options, kernels, hashes, results, rerun),
     failures: failures.map((failure) => ({ command: commandOf(failure.spec), message: failure.message })),
   };
-  const report = results.length > 0 ? await reportOf(experiment, results, options, missing, say) : undefined;
-  if (report !== undefined) {
+  if (results.length > 0) {
+    const report = await reportOf(experiment, results, options, warnings);
     console.log(terminalReport(report));
     const files = await writeReport(options.out, suffix, report, facts, results);
     console.log(`\nreport  ${files.html}\ntable   ${files.csv}`);
@@ -188,20 +188,21 @@ async function run(experiment: Experiment, argv: readonly string[]): Promise<num
   return failures.length > 0 ? 1 : 0;
 }
 
-/** The experiment's report; undefined, and said so, where missing trials leave it without what it needs. */
+/** The experiment's report; where trials are missing and it can't do without, the table of those there are. */
 async function reportOf(
   experiment: Experiment,
   results: TrialResult[],
   options: RunOptions,
-  missing: number,
-  say: (text: string) => void,
-): Promise<Report | undefined> {
+  warnings: string[],
+): Promise<Report> {
   try {
     return await experiment.report(results, options);
   } catch (error) {
-    if (missing === 0) throw error;
-    say(`no report yet, too many trials are missing: ${(error as Error).message}`);
-    return undefined;
+    if (warnings.length === 0) throw error;
+    warnings.push(
+      `Too many trials are missing for figures and tables (${(error as Error).message}): the CSV has those that are done.`,
+    );
+    return {};
   }
 }
 

@@ -13,7 +13,7 @@ export function fileError(error: unknown, file: string): GradshapeError {
       cause,
     );
   }
-  if (['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'EISDIR'].includes(code)) {
+  if (['EACCES', 'EPERM', 'EROFS', 'ENOENT', 'ENOTDIR', 'EEXIST', 'EISDIR'].includes(code)) {
     return new GradshapeError(
       'OUTPUT_UNWRITABLE',
       `can't write ${file} (${code}). Name a folder that you may write to with --out.`,
@@ -26,10 +26,21 @@ export function fileError(error: unknown, file: string): GradshapeError {
 /** Makes a folder and its parents. Errors: those of `fileError`. */
 export function makeFolder(folder: string): void {
   try {
-    fs.mkdirSync(folder, { recursive: true });
+    makeMissing(path.resolve(folder));
     fs.accessSync(folder, fs.constants.W_OK | fs.constants.X_OK);
   } catch (error) {
     throw fileError(error, folder);
+  }
+}
+
+/** Node's own recursive mkdir tries for ever where a file system refuses with ENOENT, as /proc does. */
+function makeMissing(folder: string): void {
+  if (fs.statSync(folder, { throwIfNoEntry: false })?.isDirectory()) return;
+  if (folder !== path.dirname(folder)) makeMissing(path.dirname(folder));
+  try {
+    fs.mkdirSync(folder);
+  } catch (error) {
+    if (!fs.statSync(folder, { throwIfNoEntry: false })?.isDirectory()) throw error; // else another run was first
   }
 }
 

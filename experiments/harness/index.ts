@@ -1,6 +1,7 @@
 export { type Experiment, runExperiment, type TrialResult } from './experiment.js';
 export { Option, type RunOptions, type Size, someOf, wholeNumber } from './options.js';
 export {
+  finishedSeeds,
   formatInterval,
   formatSummary,
   groupBy,

@@ -1,6 +1,7 @@
 import { GradshapeError } from 'gradshape';
 // @ts-expect-error jstat ships no types
 import jstat from 'jstat';
+import { canonicalJson, type FullSpec } from './trial.js';
 
 /** Mean over seeds with its 95 % Student-t interval; with one value there is no interval, and std, low and high are null. */
 export interface Summary {
@@ -52,6 +53,20 @@ export function groupBy<Item, Key>(items: readonly Item[], keyOf: (item: Item) =
     else group.push(item);
   }
   return groups;
+}
+
+/**
+ * The trials of the seeds that have every configuration which some seed has, and how many seeds are left out. What is
+ * paired seed by seed needs this first: a shard, or a run that was stopped, has other seeds in each arm.
+ */
+export function finishedSeeds<Item extends { spec: FullSpec<object> }>(
+  trials: readonly Item[],
+): { finished: Item[]; left: number } {
+  const configuration = ({ spec: { seed: _, ...rest } }: Item) => canonicalJson(rest);
+  const configurations = new Set(trials.map(configuration)).size;
+  const seeds = [...groupBy(trials, ({ spec }) => canonicalJson(spec.seed)).values()];
+  const whole = seeds.filter((group) => new Set(group.map(configuration)).size === configurations);
+  return { finished: whole.flat(), left: seeds.length - whole.length };
 }
 
 /** '0.9416 ± 0.0015', or '0.9416' for a single value. */

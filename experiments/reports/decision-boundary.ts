@@ -1,5 +1,6 @@
 import { twoMoons } from '../data/two-moons.js';
 import {
+  finishedSeeds,
   formatInterval,
   formatSummary,
   pairedDifference,
@@ -28,9 +29,10 @@ const comparedRate = 0.5;
 
 /** Figure 10. */
 export function decisionBoundaryReport(trials: readonly Trial[]): Report {
-  const names = [...new Set(trials.map(({ spec }) => nameOf(spec)))];
+  const { finished } = finishedSeeds(trials);
+  const names = [...new Set(finished.map(({ spec }) => nameOf(spec)))];
   const arms = names.map(
-    (name): Arm => ({ name, trials: trials.filter(({ spec }) => nameOf(spec) === name) }),
+    (name): Arm => ({ name, trials: finished.filter(({ spec }) => nameOf(spec) === name) }),
   );
   return {
     summary: summary(arms),

@@ -1,4 +1,5 @@
 import {
+  finishedSeeds,
   formatInterval,
   formatSummary,
   groupBy,
@@ -88,6 +89,12 @@ class Results {
     return this.groups.get(key(arm, ratio, rate)) ?? [];
   }
 
+  /** Whether the arms that everything is compared with are there; a run that was stopped early lacks them. */
+  get comparable(): boolean {
+    const arms = [vanilla, this.clipped, clip4, ...this.arms.filter(({ noiseStd }) => noiseStd > 0)];
+    return this.trials(vanilla, 0).length > 0 && arms.every((arm) => this.trials(arm, heaviest).length > 0);
+  }
+
   ratiosOf(arm: Arm): number[] {
     return this.ratios.filter((ratio) => this.trials(arm, ratio).length > 0);
   }
@@ -130,6 +137,13 @@ function key({ clipNorm, noiseStd }: Arm, ratio: number, rate: number): string {
 export function indiscriminateReport(trials: readonly Trial[], attack: IndiscriminateAttack): Report {
   const { finished, left } = finishedSeeds(trials);
   const results = new Results(finished, attack);
+  if (!results.comparable) {
+    return {
+      summary: ['No seed has what a comparison needs yet: accuracies alone, of all trials that are done.'],
+      tables: [accuracyTable(new Results(trials, attack))],
+      csvRows: trials.map(csvRow),
+    };
+  }
   return {
     summary: [
       ...(left > 0 ? [`${left} seeds are not finished, and left out here.`] : []),
@@ -142,14 +156,6 @@ export function indiscriminateReport(trials: readonly Trial[], attack: Indiscrim
     ),
     csvRows: trials.map(csvRow),
   };
-}
-
-/** The seeds that have all their trials: differences are paired by seed. */
-function finishedSeeds(trials: readonly Trial[]): { finished: Trial[]; left: number } {
-  const seeds = [...groupBy(trials, ({ spec }) => spec.seed.init).values()];
-  const most = Math.max(...seeds.map((group) => group.length));
-  const whole = seeds.filter((group) => group.length === most);
-  return { finished: whole.flat(), left: seeds.length - whole.length };
 }
 
 function summary(results: Results): string[] {

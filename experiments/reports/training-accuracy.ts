@@ -1,4 +1,4 @@
-import { formatInterval, formatSummary, pairedDifference } from '../harness/index.js';
+import { finishedSeeds, formatInterval, formatSummary, pairedDifference } from '../harness/index.js';
 import { type Comparison, type Figure, lineFigure, type Report, type Table } from '../report/index.js';
 import { type Arm, at, curve, type GradientTrial, gradientRows, summaryOf } from './gradient-panel.js';
 
@@ -20,8 +20,9 @@ const clipName = (clipNorm: number | null): string => (clipNorm === null ? 'vani
 
 /** Figure 11. */
 export function trainingAccuracyReport(trials: readonly GradientTrial[]): Report {
-  const arms = [...new Set(trials.map(({ spec }) => `${spec.attack} ${spec.clipNorm}`))].map((key): Arm => {
-    const own = trials.filter(({ spec }) => `${spec.attack} ${spec.clipNorm}` === key);
+  const { finished } = finishedSeeds(trials);
+  const arms = [...new Set(finished.map(({ spec }) => `${spec.attack} ${spec.clipNorm}`))].map((key): Arm => {
+    const own = finished.filter(({ spec }) => `${spec.attack} ${spec.clipNorm}` === key);
     return { name: clipName(own[0]!.spec.clipNorm), trials: own };
   });
   return {

@@ -6,6 +6,7 @@ import {
   rdpAccountant,
 } from 'gradshape';
 import {
+  finishedSeeds,
   formatInterval,
   formatSummary,
   groupBy,
@@ -83,14 +84,15 @@ function armsOf(trials: readonly Trial[]): Arm[] {
 
 /** Figure 12 and what it lacks: accuracy against ε, by task, accountant and epoch. */
 export function utilityEpsilonReport(trials: readonly Trial[]): Report {
-  const arms = armsOf(trials);
+  const arms = armsOf(finishedSeeds(trials).finished);
+  const all = armsOf(trials);
   const byData = groupBy(arms, ({ spec }) => spec.data);
   const tables = [...groupBy(arms, ({ spec }) => `${spec.data} ${spec.model}`).values()].map(taskTable);
   return {
     summary: summary(arms),
     figures: [...byData.values()].flatMap((group) => figuresOf(group)),
     tables: [...tables, paperTable()],
-    csvRows: trials.map((trial) => csvRow(trial, arms)),
+    csvRows: trials.map((trial) => csvRow(trial, all)),
   };
 }
 
@@ -178,8 +180,7 @@ function taskTable(arms: readonly Arm[]): Table {
 
 /** Accuracy minus vanilla's, paired by seed. */
 function loss(arm: Arm, vanilla: Arm): Summary {
-  const count = Math.min(arm.trials.length, vanilla.trials.length);
-  return pairedDifference(arm.accuracies().slice(0, count), vanilla.accuracies().slice(0, count));
+  return pairedDifference(arm.accuracies(), vanilla.accuracies());
 }
 
 function summary(arms: readonly Arm[]): string[] {
