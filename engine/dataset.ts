@@ -166,7 +166,7 @@ export class Dataset {
 
 /** `engine.dataset`: see there. */
 export function createDataset(engine: Engine, set: LabelledSet | ComposedSet): Dataset {
-  const composed: ComposedSet = 'base' in set ? set : { base: set, added: [] };
+  const composed: ComposedSet = set !== undefined && 'base' in set ? set : { base: set, added: [] };
   const { base, added } = composed;
   if (base instanceof Dataset && base.engine !== engine) {
     throw new GradshapeError(
@@ -175,6 +175,7 @@ export function createDataset(engine: Engine, set: LabelledSet | ComposedSet): D
     );
   }
   const parts = base instanceof Dataset ? added : [base, ...added];
+  parts.forEach(checkParts);
   const { shape } = base;
   for (const part of parts) checkSet(part, shape);
   const baseLabels = base instanceof Dataset ? [base.y] : [];
@@ -196,6 +197,15 @@ export function createDataset(engine: Engine, set: LabelledSet | ComposedSet): D
   const [y, table] = tables as [BlockTensor, BlockTensor];
   y.view().set(labels);
   return new Dataset(engine, shape, segments, y, table);
+}
+
+function checkParts(set: LabelledSet | undefined): void {
+  const missing = (['x', 'y', 'shape'] as const).find((name) => typeof set?.[name]?.length !== 'number');
+  if (missing === undefined) return;
+  throw new GradshapeError(
+    'DATA_INVALID',
+    `engine.dataset: ${missing} is ${String(set?.[missing])}; expected { x, y, shape }: numbers row by row, labels, and the shape of one example.`,
+  );
 }
 
 function checkSet(set: LabelledSet, shape: Shape): void {
@@ -226,6 +236,19 @@ function checkSet(set: LabelledSet, shape: Shape): void {
       `engine.dataset: scale is ${scale}; expected a finite number.`,
     );
   }
+  const most = set.x instanceof Uint8Array ? 255 : Math.abs(scale) > 1 ? largest(set.x) : 0;
+  if (Math.fround(most * Math.abs(scale)) === Infinity && most < Infinity) {
+    throw new GradshapeError(
+      'DATA_NOT_FINITE',
+      `engine.dataset: ${most} · ${scale} is beyond f32; expected a scale that keeps the numbers finite.`,
+    );
+  }
+}
+
+function largest(x: Float32Array): number {
+  let most = 0;
+  for (let i = 0; i < x.length; i++) if (Math.abs(x[i]!) > most) most = Math.abs(x[i]!);
+  return most;
 }
 
 function checkLabels(labels: ArrayLike<number>, count: number): void {

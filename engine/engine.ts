@@ -14,6 +14,7 @@ import { Recorder } from './tape.js';
 import {
   BlockTensor,
   bytesPerElement,
+  checkDType,
   checkShape,
   type DType,
   type Shape,
@@ -115,11 +116,29 @@ export class Engine {
   /**
    * Puts labelled examples in memory, to gather batches from. Bytes stay bytes; floats are checked to be finite.
    * A composed set shares its base's numbers when the base is a data set of this engine.
-   * @throws SHAPE_MISMATCH, DATA_EMPTY, DATA_NOT_FINITE, LABEL_OUT_OF_RANGE, MEMORY_LIMIT
+   * @throws DATA_INVALID, SHAPE_MISMATCH, DATA_EMPTY, DATA_NOT_FINITE, LABEL_OUT_OF_RANGE, MEMORY_LIMIT
    * @example const data = engine.dataset({ x: pixels, y: labels, shape: [28, 28, 1], scale: 1 / 255 });
    */
   dataset(set: LabelledSet | ComposedSet): Dataset {
     return createDataset(this, set);
+  }
+}
+
+/** Typed arrays hold numbers; of all else it must be seen, or what is none would become NaN. @throws DTYPE_MISMATCH */
+function checkNumbers(caller: string, array: ArrayLike<number>): void {
+  if (typeof array?.length !== 'number') {
+    throw new GradshapeError(
+      'DTYPE_MISMATCH',
+      `${caller}: the values are ${String(array)}; expected a number or an array of numbers.`,
+    );
+  }
+  if (ArrayBuffer.isView(array)) return;
+  for (let i = 0; i < array.length; i++) {
+    if (typeof array[i] === 'number') continue;
+    throw new GradshapeError(
+      'DTYPE_MISMATCH',
+      `${caller}: ${String(array[i])} at position ${i} is no number. Flatten nested arrays, row by row, and give the shape.`,
+    );
   }
 }
 
@@ -129,7 +148,9 @@ function checkedValues(
   shape: Shape | undefined,
   dtype: DType,
 ): { array: ArrayLike<number>; dims: Shape } {
+  checkDType(caller, dtype);
   const array = typeof values === 'number' ? [values] : values;
+  checkNumbers(caller, array);
   const dims = shape ?? (typeof values === 'number' ? [] : [array.length]);
   checkShape(caller, dims);
   if (array.length !== sizeOf(dims)) {

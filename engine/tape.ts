@@ -126,6 +126,12 @@ function propagate(
     );
   }
   const results = op.backward({ ...context(record), dOutput, needs, recorded });
+  if (!Array.isArray(results)) {
+    throw new GradshapeError(
+      'BACKWARD_INVALID',
+      `${op.name}: backward returned ${String(results)}; expected an array of ${inputs.length}, a gradient or null for each input.`,
+    );
+  }
   if (results.length !== inputs.length) {
     throw new GradshapeError(
       'BACKWARD_INVALID',

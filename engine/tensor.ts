@@ -12,6 +12,15 @@ export type HostArray = Float32Array | Int32Array | Float64Array;
 
 const hostArrays = { f32: Float32Array, i32: Int32Array, f64: Float64Array } as const;
 
+/** @throws DTYPE_MISMATCH */
+export function checkDType(caller: string, dtype: DType): void {
+  if (Object.hasOwn(hostArrays, dtype)) return;
+  throw new GradshapeError(
+    'DTYPE_MISMATCH',
+    `${caller}: dtype is '${String(dtype)}'; expected 'f32', 'i32' or 'f64'.`,
+  );
+}
+
 export function bytesPerElement(dtype: DType): number {
   return dtype === 'f64' ? 8 : 4;
 }
@@ -24,6 +33,12 @@ export function sizeOf(shape: Shape): number {
 
 /** @throws SHAPE_INVALID */
 export function checkShape(caller: string, shape: Shape): void {
+  if (!Array.isArray(shape)) {
+    throw new GradshapeError(
+      'SHAPE_INVALID',
+      `${caller}: the shape is ${String(shape)}; expected an array, such as [2, 3].`,
+    );
+  }
   for (const n of shape) {
     if (Number.isSafeInteger(n) && n >= 0) continue;
     throw new GradshapeError(

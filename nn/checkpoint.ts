@@ -147,7 +147,7 @@ export function saveTraining(state: TrainingState): Uint8Array<ArrayBuffer> {
  */
 export function loadTraining(bytes: Uint8Array, engine: Engine): TrainingState {
   const file = readSafetensors(bytes);
-  const training = parsedMetadata(file, 'training', 'saveTraining') as TrainingMetadata;
+  const training = trainingOf(file);
   const optimizer = optimizerFromJSON(training.optimizer);
   const { model, params } = modelOf(file, engine);
   try {
@@ -159,6 +159,28 @@ export function loadTraining(bytes: Uint8Array, engine: Engine): TrainingState {
     throw error;
   }
   return { model, params, optimizer, seed: training.seed, position: training.position };
+}
+
+/** What a run needs to go on is all there; the optimizer checks its own part. */
+function trainingOf(file: Safetensors): TrainingMetadata {
+  const training = parsedMetadata(file, 'training', 'saveTraining') as Partial<TrainingMetadata> | null;
+  const { counters, frozen, seed, position } = training ?? {};
+  const isObject = (value: unknown): boolean =>
+    typeof value === 'object' && value !== null && !Array.isArray(value);
+  const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
+  const { step, epoch, batch, examples, waited } = position ?? {};
+  const sound = {
+    counters: isObject(counters),
+    frozen: Array.isArray(frozen),
+    seed: isCount(seed),
+    position: [step, epoch, batch, examples, waited].every(isCount),
+  };
+  const damaged = Object.entries(sound).find(([, good]) => !good)?.[0];
+  if (damaged === undefined) return training as TrainingMetadata;
+  throw new GradshapeError(
+    'CHECKPOINT_INVALID',
+    `checkpoint: '${damaged}' of the training's metadata is missing or damaged; expected a file that saveTraining wrote.`,
+  );
 }
 
 function optimizerState({ tensors }: Safetensors, { counters }: TrainingMetadata): OptimizerState {

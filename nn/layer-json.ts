@@ -55,7 +55,7 @@ const makers: Readonly<Record<string, (fields: LayerDescription) => Layer>> = {
   },
 };
 
-/** @throws MODEL_INVALID for an unknown kind, LAYER_INVALID for fields out of range */
+/** @throws MODEL_INVALID for an unknown kind or fields of another form, LAYER_INVALID for fields out of range */
 export function layerFromJSON(description: LayerDescription): Layer {
   const make = Object.hasOwn(makers, description?.kind) ? makers[description.kind] : undefined;
   if (make === undefined) {
@@ -64,5 +64,14 @@ export function layerFromJSON(description: LayerDescription): Layer {
       `modelFromJSON: there is no layer of kind '${String(description?.kind)}'; there are ${Object.keys(makers).join(', ')}.`,
     );
   }
-  return make(description);
+  try {
+    return make(description);
+  } catch (error) {
+    if (error instanceof GradshapeError) throw error;
+    throw new GradshapeError(
+      'MODEL_INVALID',
+      `modelFromJSON: ${JSON.stringify(description)} lacks what a ${description.kind} layer needs, or has it in another form.`,
+      { cause: error },
+    );
+  }
 }

@@ -224,5 +224,5 @@ export function leakyRelu(first: number | Tensor = 0.01, slope = 0.01): Layer | 
 export function dropout(rate: number): Layer;
 export function dropout(x: Tensor, rate: number, layer?: number): Tensor;
 export function dropout(first: number | Tensor, rate = 0, layer = 0): Layer | Tensor {
-  return typeof first === 'number' ? new Dropout(first) : dropoutOp(first, rate, layer);
+  return first instanceof Tensor ? dropoutOp(first, rate, layer) : new Dropout(first);
 }

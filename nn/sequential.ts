@@ -39,6 +39,13 @@ export class Sequential implements Model {
     if (layers.length === 0) {
       throw new GradshapeError('LAYER_INVALID', 'sequential: no layers were given; expected at least one.');
     }
+    const odd = layers.findIndex((layer) => typeof layer?.apply !== 'function');
+    if (odd >= 0) {
+      throw new GradshapeError(
+        'LAYER_INVALID',
+        `sequential: argument ${odd} is ${String(layers[odd])}; expected layers, one after another: sequential(dense(4, 8), relu(), dense(8, 2)).`,
+      );
+    }
     this.parameters = parametersOf(layers);
     this.parameterCount = this.parameters.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
   }

@@ -15,6 +15,7 @@ import {
   type Engine,
   gradients,
   groupNorm,
+  type LabelledSet,
   layerNorm,
   leakyRelu,
   logSoftmax,
@@ -32,6 +33,7 @@ import {
   slice,
   sliceBatch,
   softmax,
+  sub,
   sum,
   supportsRelaxedSimd,
   type Tensor,
@@ -109,6 +111,7 @@ test('SHAPE_INVALID: shapes that are none, wherever memory is taken', () => {
     [() => engine.block([], [0.5]), /\[0\.5\]/],
     [() => engine.full([2, -1], 0), /\[2, -1\]/],
     [() => engine.full([Number.NaN], 0), /NaN/],
+    [() => engine.tensor([1], 1 as unknown as number[]), /the shape is 1; expected an array/],
     [() => new Parameters(engine, [{ name: 'w', shape: [-3] }]), /parameter 'w': .*\[-3\]/],
     [
       () =>
@@ -133,6 +136,20 @@ test('DTYPE_MISMATCH: the argument, what it is and how to make it right', () => 
     [() => engine.tensor([Number.NaN], [1], 'i32'), /NaN at position 0/],
     [() => engine.tensor([2 ** 31], [1], 'i32'), /2147483648/],
     [() => engine.block([0.1], [1], 'i32'), /engine\.block: 0\.1/],
+    [
+      () =>
+        engine.tensor(
+          [
+            [1, 2],
+            [3, 4],
+          ] as unknown as number[],
+          [2],
+        ),
+      /1,2 at position 0.*nested arrays.*row by row/,
+    ],
+    [() => engine.tensor('ab' as unknown as number[]), /a at position 0/],
+    [() => engine.tensor(undefined as unknown as number[]), /undefined; expected a number or an array/],
+    [() => engine.tensor([1], [1], 'f16' as 'f32'), /dtype is 'f16'; expected 'f32', 'i32' or 'f64'/],
   ]);
   engine.scope(() =>
     assert.equal(
@@ -146,6 +163,9 @@ test('NOT_A_TENSOR, NOT_A_SCALAR, ENGINE_MISMATCH', () => {
   const notTensor = 3 as unknown as Tensor;
   inScope(engine, 'NOT_A_TENSOR', [
     [() => add(1, 2), /add: both arguments are numbers/],
+    [() => add(full(1), undefined as unknown as number), /add: undefined; expected a tensor or a number/],
+    [() => mul('2' as unknown as number, full(1)), /mul: 2; expected/],
+    [() => sub(full(1), [1] as unknown as number), /sub: 1; expected/],
     [() => relu(notTensor), /relu: the first argument.*engine\.tensor/],
     [() => matmul(full(1, 1), notTensor), /matmul: argument 1/],
     [() => relu(undefined as unknown as Tensor), /relu/],
@@ -238,11 +258,29 @@ test('data that is empty, not finite or does not fit', () => {
       /-Infinity in example 0, element 0/,
     ],
     [() => engine.dataset({ ...set, scale: Number.NaN }), /scale is NaN/],
+    [() => engine.dataset({ ...set, x: Uint8Array.of(1, 2, 3, 4), scale: 1e38 }), /255 · 1e\+38/],
+    [() => engine.dataset({ ...set, x: Float32Array.of(1, -3e38, 3, 4), scale: 2 }), /e\+38 · 2/],
   ]);
   inScope(engine, 'SHAPE_MISMATCH', [
     [() => engine.dataset({ ...set, x: Float32Array.of(1, 2, 3) }), /3 numbers and 2 labels.*2 · 2 = 4/],
     [() => engine.dataset({ base: set, added: [{ ...set, shape: [1, 2] }] }), /\[1, 2\].*\[2\]/],
     [() => engine.dataset({ base: set, added: [], y: [0] }), /1 labels for 2 examples/],
+  ]);
+});
+
+test('DATA_INVALID: a part of the set is missing', () => {
+  const set = { x: Float32Array.of(1, 2), y: [0, 1], shape: [1] };
+  const give = (over: object | undefined) => () =>
+    engine.dataset((over && { ...set, ...over }) as unknown as LabelledSet);
+  inScope(engine, 'DATA_INVALID', [
+    [give({ x: undefined }), /x is undefined; expected \{ x, y, shape \}/],
+    [give({ y: 3 }), /y is 3/],
+    [give({ shape: undefined }), /shape is undefined/],
+    [give(undefined), /x is undefined/],
+    [
+      () => engine.dataset({ base: set, added: [{ ...set, y: undefined }] as unknown as LabelledSet[] }),
+      /y is/,
+    ],
   ]);
 });
 
@@ -307,6 +345,7 @@ test('gradients: inputs, results, and what backward returns', () => {
   const through = (backward: (x: Tensor) => unknown) => () =>
     gradients((x) => op(backward)([x]), [full(2, 3)]);
   inScope(engine, 'BACKWARD_INVALID', [
+    [through(() => undefined), /mine: backward returned undefined; expected an array of 1/],
     [through(() => []), /mine: backward returned 0 gradients for 1 inputs/],
     [through((x) => [x, x]), /2 gradients for 1/],
     [through(() => [full(3, 2)]), /Tensor f32 \[3, 2\] as the gradient of input 0.*\[2, 3\]/],

@@ -256,6 +256,38 @@ test('damaged files are named errors, and take no memory', () => {
   assert.is(engine.memory.bytesInUse, inUse);
 });
 
+test('a training state with anything damaged or left out is a named error', () => {
+  using params = model.init(engine, { seed: 1 });
+  using optimizer = adam({ learningRate: 0.01 });
+  const position = { step: 2, epoch: 1, batch: 0, lossSum: 0, examples: 0, best: null, waited: 0 };
+  const file = readSafetensors(saveTraining({ model, params, optimizer, seed: 1, position }));
+  const state = JSON.parse(file.metadata.training!);
+  const load = (training: unknown) => () =>
+    loadTraining(
+      writeSafetensors({ ...file, metadata: { ...file.metadata, training: JSON.stringify(training) } }),
+      engine,
+    );
+  const inUse = engine.memory.bytesInUse;
+  for (const damaged of [null, 5, [], {}]) throwsCode('CHECKPOINT_INVALID', load(damaged));
+  for (const part of ['counters', 'frozen', 'seed', 'position']) {
+    for (const value of [undefined, null, 'x', -1]) {
+      const message = throwsCode('CHECKPOINT_INVALID', load({ ...state, [part]: value }));
+      assert.match(message, `'${part}'`);
+    }
+  }
+  for (const count of ['step', 'epoch', 'batch', 'examples', 'waited']) {
+    for (const value of [undefined, null, -1, 0.5]) {
+      throwsCode('CHECKPOINT_INVALID', load({ ...state, position: { ...position, [count]: value } }));
+    }
+  }
+  throwsCode('OPTIMIZER_STATE_INVALID', load({ ...state, counters: {} }));
+  assert.is(engine.memory.bytesInUse, inUse);
+  const whole = load(state)();
+  assert.equal(whole.position, position);
+  whole.params.free();
+  whole.optimizer.free();
+});
+
 test('files of another model are named errors', () => {
   using params = model.init(engine, { seed: 1 });
   using wider = sequential(flatten(), dense(6, 9)).init(engine, { seed: 1 });

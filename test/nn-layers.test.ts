@@ -22,6 +22,7 @@ import {
   heNormal,
   heUniform,
   type Initializer,
+  type Layer,
   modelFromJSON,
   predictions,
   relu,
@@ -165,7 +166,11 @@ test('a model is its JSON', () => {
   b!.free();
   throwsCode('MODEL_INVALID', () => modelFromJSON(null));
   throwsCode('MODEL_INVALID', () => modelFromJSON({ kind: 'sequential', layers: [{ kind: 'toString' }] }));
-  throwsCode('LAYER_INVALID', () => modelFromJSON({ kind: 'sequential', layers: [{ kind: 'dense' }] }));
+  const alone = (kind: string) => () => modelFromJSON({ kind: 'sequential', layers: [{ kind }] });
+  for (const kind of ['dense', 'dropout', 'conv2d', 'groupNorm']) throwsCode('LAYER_INVALID', alone(kind));
+  for (const kind of ['maxPool2d', 'residual', 'layerNorm']) throwsCode('MODEL_INVALID', alone(kind));
+  throwsCode('LAYER_INVALID', () => sequential([dense(2, 2)] as unknown as Layer));
+  throwsCode('LAYER_INVALID', () => sequential(dense(2, 2), undefined as unknown as Layer));
 });
 
 test('the summary', () => {

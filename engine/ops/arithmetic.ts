@@ -96,8 +96,15 @@ function apply(op: Op<undefined>, a: Operand, b: Operand): Tensor {
       `${op.name}: both arguments are numbers; expected at least one tensor.`,
     );
   }
-  const scalar = (x: Operand): Tensor => (x instanceof Tensor ? x : engine.full([], x));
-  return run(op, [scalar(a), scalar(b)], undefined);
+  const operand = (x: Operand): Tensor => {
+    if (x instanceof Tensor) return x;
+    if (typeof x === 'number') return engine.full([], x);
+    throw new GradshapeError(
+      'NOT_A_TENSOR',
+      `${op.name}: ${String(x)}; expected a tensor or a number. Make a tensor with engine.tensor.`,
+    );
+  };
+  return run(op, [operand(a), operand(b)], undefined);
 }
 
 /** a + b with broadcasting. @throws SHAPE_MISMATCH */
