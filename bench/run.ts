@@ -3,7 +3,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { supportsRelaxedSimd } from 'gradshape';
 import { terminalTable } from '../experiments/report/table.js';
 import { installRuntimes } from '../test/install-runtimes.js';
@@ -27,7 +27,7 @@ interface Options {
 
 const program = new Command('npm run bench --')
   .description('Speed of the kernels and of training steps, beside the machine’s own peak. One thread.')
-  .option('--only <pattern>', 'only figures whose name matches this regular expression')
+  .option('--only <pattern>', 'only figures whose name matches this regular expression', regularExpression)
   .option('--json <file>', 'write an array of { name, unit, value }')
   .option(
     '--node24',
@@ -39,8 +39,18 @@ const options = program.opts<Options>();
 
 const figures = await measureHere(options.only);
 if (options.node24) figures.push(...measureOnNode24(options.only));
+if (figures.length === 0) program.error(`error: no figure's name matches '${options.only}'`);
 print(figures);
 if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(figures, null, 2)}\n`);
+
+function regularExpression(text: string): string {
+  try {
+    new RegExp(text);
+    return text;
+  } catch (error) {
+    throw new InvalidArgumentError(`${(error as Error).message}.`);
+  }
+}
 
 /** Base kernels under plain names, relaxed ones (where this runtime has them) under name@relaxed. */
 async function measureHere(only: string | undefined): Promise<Figure[]> {

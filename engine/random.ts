@@ -13,7 +13,7 @@ const streamNumbers = { data: 1, poison: 2, init: 3, order: 4, dropout: 5, noise
 const keyAddress = 64;
 const keyWords = 8;
 
-/** A seed is a whole number that JavaScript holds exactly. */
+/** A seed is a whole number that JavaScript holds exactly. @throws SEED_INVALID */
 export function checkSeed(caller: string, seed: number): void {
   if (Number.isSafeInteger(seed) && seed >= 0) return;
   throw new GradshapeError(

@@ -5,6 +5,7 @@ import type { Owner } from './memory.js';
 /** f32 for numbers, i32 for labels and indices, f64 for norms. */
 export type DType = 'f32' | 'i32' | 'f64';
 
+/** The length of each axis, outermost first; [] is a single number. */
 export type Shape = readonly number[];
 
 /** The host-side array of a dtype. */
@@ -25,6 +26,7 @@ export function bytesPerElement(dtype: DType): number {
   return dtype === 'f64' ? 8 : 4;
 }
 
+/** How many elements a shape holds: 1 for []. */
 export function sizeOf(shape: Shape): number {
   let size = 1;
   for (const n of shape) size *= n;
@@ -48,10 +50,12 @@ export function checkShape(caller: string, shape: Shape): void {
   }
 }
 
+/** '[2, 3]', for messages. */
 export function showShape(shape: Shape): string {
   return `[${shape.join(', ')}]`;
 }
 
+/** Whether two shapes have the same axes. */
 export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((n, i) => n === b[i]);
 }

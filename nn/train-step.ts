@@ -47,7 +47,7 @@ export interface VanillaStepOptions {
 
 /**
  * The ordinary step: the mean gradient over the examples that were drawn.
- * `finish` throws NON_FINITE_GRADIENT, and leaves the parameters as they were, when the gradient is not finite.
+ * `accumulate` throws LOSS_SHAPE. `finish` throws BATCH_EMPTY when nothing was accumulated, and NON_FINITE_GRADIENT, and leaves the parameters as they were, when the gradient is not finite.
  * @example
  * const step = vanillaStep({ params, optimizer: adam({ learningRate: 0.01 }) });
  * engine.scope(() => {

@@ -267,7 +267,7 @@ async function endEpoch(options: TrainOptions, position: TrainingPosition): Prom
   if (earlyStop !== undefined) {
     const { patience, metric = 'loss', minDelta = 0 } = earlyStop;
     const value = metric === 'accuracy' ? -evaluation!.accuracy : evaluation!.loss;
-    const improved = best === null || value < best - minDelta;
+    const improved = value < (best ?? Infinity) - minDelta; // a loss that is NaN is no mark to beat
     best = improved ? value : best;
     waited = improved ? 0 : waited + 1;
     stopped = waited >= patience;

@@ -7,6 +7,7 @@ import {
   type Dataset,
   GradshapeError,
   mean,
+  mul,
   sum,
 } from 'gradshape/engine';
 import {
@@ -17,6 +18,7 @@ import {
   type EpochReport,
   evaluate,
   exponentialDecay,
+  type Model,
   relu,
   type StepReport,
   sequential,
@@ -350,6 +352,31 @@ test('early stopping waits for so many epochs without improvement', async () => 
     earlyStop: { patience: 2, metric: 'accuracy', minDelta: 0.9 },
   });
   assert.is(epochs.length, 3);
+});
+
+test('a validation loss that is not finite sets no mark', async () => {
+  using params = model.init(engine, { seed: 1 });
+  using optimizer = sgd({ learningRate: 0.1 });
+  let evaluated = 0;
+  const broken: Model = {
+    apply(p, x, options) {
+      const logits = model.apply(p, x, options);
+      return options?.training === false && evaluated === 0 ? mul(logits, Number.NaN) : logits;
+    },
+  };
+  const stopped: boolean[] = [];
+  let best: number | null = null;
+  const run = train({
+    ...{ model: broken, params, data, optimizer, validation: data, batchSize: 32, epochs: 3, seed: 1 },
+    earlyStop: { patience: 2 },
+    onEpoch: (report) => {
+      evaluated++;
+      stopped.push(report.stopped);
+    },
+  });
+  for await (const { position } of run) best = position.best;
+  assert.equal(stopped, [false, false, false]);
+  assert.ok(best !== null && Number.isFinite(best));
 });
 
 test('a gradient that is not finite is a named error that leaves the parameters', async () => {

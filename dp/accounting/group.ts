@@ -200,7 +200,7 @@ export interface AttackSuccessBound {
  * every (ε, δ) that holds: p ≤ exp(ε)·p₀ + δ and 1 − p₀ ≤ exp(ε)·(1 − p) + δ, and the same with p and p₀ exchanged; the
  * tightest over a range of δ is taken.
  * @param options size ≥ 1; baseline in [0, 1]; accountant as in `groupCertificate`, default 'rdp' (a tenth of a second)
- * @throws GradshapeError as `groupCertificate`
+ * @throws GradshapeError FRACTION_OUT_OF_RANGE, and as `groupCertificate`
  */
 export function attackSuccessBound(
   phases: readonly PrivacyPhase[],

@@ -28,7 +28,7 @@ export interface AdaptiveShaper extends Shaper {
  * The count is paid for: each example adds ±½ to it, and gradient and count together are one Gaussian mechanism of
  * the step's σ when the gradient's noise multiplier is (σ⁻² − (2σ_b)⁻²)^(−½) (their theorem 1), which is what
  * `privateStep` then uses. So the accountant's σ covers both. One rule belongs to one training.
- * @throws CLIP_NORM_INVALID, SHAPER_INVALID
+ * @throws CLIP_NORM_INVALID, SHAPER_INVALID, NOISE_INVALID
  * @example adaptiveClipping({ initialClipNorm: 1, quantile: 0.5 })
  */
 export function adaptiveClipping(options: AdaptiveClippingOptions = {}): AdaptiveShaper {

@@ -14,6 +14,7 @@ import { reductionOps } from './reduction.js';
 import { shapeOps } from './shape.js';
 import { softmaxOps } from './softmax.js';
 
+/** Every operation by name; what the op reference (OPS.md) is made from. */
 export const opTable = {
   ...arithmeticOps,
   ...elementwiseOps,

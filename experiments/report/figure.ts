@@ -61,8 +61,9 @@ export function lineFigure(figure: LineFigure): Figure {
       labelAngle: 0,
       grid: false,
       tickCount: 8,
-      labelOverlap: true,
-      labelLimit: 220,
+      // Without a canvas Vega takes text for half as wide again as it is: categories it would shorten or drop have room.
+      labelOverlap: !category,
+      labelLimit: 400,
       ...(figure.x.format && { format: figure.x.format }),
     },
   };
@@ -86,7 +87,7 @@ export function lineFigure(figure: LineFigure): Figure {
     field: 'series',
     type: 'nominal' as const,
     scale: { domain: names, range: names.map((_, i) => SERIES_COLORS[i % SERIES_COLORS.length]!) },
-    legend: { title: null, symbolOpacity: 1, symbolSize: 70, labelLimit: 280 },
+    legend: { title: null, symbolOpacity: 1, symbolSize: 70, labelLimit: 400 },
   };
   // Marks differ by shape too: in print, and for those who see colours otherwise.
   const shape = {
