@@ -292,7 +292,7 @@ function protocolFigure(results: Results): Figure {
   return lineFigure({
     title: `What clipping (C = ${results.attack.clipNorm}) adds at ${percent(heaviest)}, by who chooses the epoch`,
     x: { label: 'the epoch that counts', scale: 'category' },
-    y: { label: 'accuracy with clipping − without', format: '+.3f' },
+    y: { label: 'accuracy with clipping − without', format: '+.4f' },
     series: [...series, { name: 'each at its validated rate', points: [point(validated, tuned)] }],
     intervals: 'bar',
     caption:
