@@ -195,6 +195,7 @@ test('mistakes on the command line get a short answer', async () => {
     [experiment, ['--out', path.join(file, 'deep')], 1, /^error OUTPUT_UNWRITABLE: .*--out/],
     [trial, ['--trial', 'nothing', '--spec', '{}'], 1, /^error TRIAL_UNKNOWN: no trial 'nothing'/],
     [trial, ['--trial', experiment, '--spec', '{'], 1, /^error SPEC_INVALID: --spec is not JSON/],
+    [trial, ['--trial', experiment, '--spec', 'null'], 1, /^error SPEC_INVALID: the spec is null/],
     [trial, ['--trial', experiment, '--spec', '{"seed":1,"rato":1}'], 1, /^error SPEC_INVALID: .*'rato'/],
     [path.join(root, 'experiments/merge.js'), [temporary], 1, /^error LEDGER_NOT_FOUND/],
   ];

@@ -98,6 +98,12 @@ export function canonicalJson(value: unknown, where = 'value'): string {
 /** Fills in the defaults and the four seeds. Errors: SPEC_INVALID, NOT_JSON. */
 export function fullSpec(trial: Trial, input: SpecInput<object>): FullSpec<object> {
   const known = [...Object.keys(trial.defaults), 'seed'];
+  if (typeof input !== 'object' || input === null) {
+    throw new GradshapeError(
+      'SPEC_INVALID',
+      `the spec is ${String(input)}; expected an object with the fields ${known.join(', ')}.`,
+    );
+  }
   for (const field of Object.keys(input)) {
     if (!known.includes(field)) {
       throw new GradshapeError(
