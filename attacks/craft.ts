@@ -21,6 +21,9 @@ const crafters: Readonly<Record<string, Crafter>> = {
   'back-gradient': backGradientPoisons,
 };
 
+/** These train a model. */
+const needEngine = ['ranked-label-flip', 'influence', 'back-gradient'];
+
 /** The attacks that `craft` knows. */
 export const attackNames: readonly string[] = Object.keys(crafters);
 
@@ -31,7 +34,7 @@ export interface CraftContext extends LongCraft<never> {
 
 /**
  * The poisoned set of a spec: the same bits as the set that the spec came from.
- * @throws ATTACK_UNKNOWN, and what the attack throws
+ * @throws ATTACK_UNKNOWN, OPTION_INVALID, and what the attack throws
  * @example
  * const poisoned = flipLabels(set, { ratio: 0.4, seed: 1 });
  * const again = await craft(set, poisoned.spec);
@@ -47,6 +50,12 @@ export async function craft(
     throw new GradshapeError(
       'ATTACK_UNKNOWN',
       `craft: there is no attack '${attack}'; there are ${attackNames.join(', ')}.`,
+    );
+  }
+  if (needEngine.includes(attack) && context.engine === undefined) {
+    throw new GradshapeError(
+      'OPTION_INVALID',
+      `craft: '${attack}' trains a model, and there is no engine; give one, craft(set, spec, { engine }).`,
     );
   }
   return crafter(base, { ...options, ...context });

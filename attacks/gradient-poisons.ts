@@ -47,7 +47,7 @@ export type GradientPoisonOptions = Budget &
 /** Where the attack stands: plain numbers. */
 export interface GradientPoisonState {
   readonly iteration: number;
-  /** The clean loss of the model trained with the best poisons so far. */
+  /** The mean clean cross-entropy of the model trained with the best poisons so far. */
   readonly objective: number;
   readonly x: readonly number[];
   readonly best: readonly number[];
@@ -102,7 +102,7 @@ async function craft(
   const first = Array.from(takeExamples(base, chosen, 0).x);
   if (count === 0) return withAdded(base, copyExamples(base, [], new Int32Array(0)), spec);
   const game = new Game(options.engine, base, labels, classes, settings);
-  const start = { iteration: 0, objective: -Infinity, x: first, best: first };
+  const start = { iteration: 0, objective: 0, x: first, best: first };
   // The last iteration only measures where the one before it went.
   const step = (state: GradientPoisonState): GradientPoisonState => {
     const x = Float32Array.from(state.x);
@@ -135,6 +135,8 @@ async function craft(
 /** The attacker's model and what is known of it. */
 class Game {
   private readonly objective: LogisticObjective;
+  /** What the attacker wants to raise: without the model's decay. */
+  private readonly goal: LogisticObjective;
   private readonly clean: Weighted;
 
   constructor(
@@ -153,6 +155,7 @@ class Game {
     );
     this.clean = { x: scaledValues(taken), y: Int32Array.from(taken.y), weight: 1 / examples };
     this.objective = new LogisticObjective(engine, sizeOf(base.shape), classes, decay);
+    this.goal = new LogisticObjective(engine, sizeOf(base.shape), classes, 0);
     this.share = settings.count / base.y.length / settings.points;
   }
 
@@ -177,7 +180,7 @@ class Game {
   }
 
   cleanLoss(theta: Theta): { loss: number; gradient: Float32Array } {
-    return this.objective.gradient(theta, [this.clean]);
+    return this.goal.gradient(theta, [this.clean]);
   }
 
   /** −∇ₓ⟨direction, ∇L(theta; x)⟩ */

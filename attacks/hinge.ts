@@ -1,3 +1,4 @@
+import { permutation, publicGenerator } from '../engine/index.js';
 import type { Rows } from './sphere-and-slab.js';
 import { addTo, dotAt, type Numbers, norm, type Vector } from './vectors.js';
 
@@ -86,19 +87,53 @@ export function dualStep({ z, lambda }: DualAveraging, gradient: Vector, radius:
 
 export const thetaOf = ({ z, lambda }: DualAveraging): Vector => z.map((value) => value / lambda);
 
-/** A hinge learner on examples and points: the mean theta of the second half of its steps. */
+/** Copies of a point. */
+export interface Copies {
+  readonly x: Numbers;
+  readonly label: number;
+  readonly count: number;
+}
+
+/** How often the hinge learner sees every example. */
+const passes = 10;
+
+/**
+ * A hinge learner on examples and copies of points, as the authors' release trains it (Steinhardt, Koh and Liang 2017,
+ * "RDA"): dual averaging one example at a time, whose step η halves as soon as its regret says that it was too long. So it
+ * depends on nobody's choice of a step size. The mean of theta after each of the last five of ten passes.
+ */
 export function hingeLearner(
-  rows: Rows,
-  points: readonly WeightedPoint[],
-  { steps, radius, learningRate }: { steps: number; radius: number; learningRate: number },
+  { x, y, size }: Rows,
+  points: readonly Copies[],
+  { radius, seed }: { readonly radius: number; readonly seed: number },
 ): Vector {
-  let at: DualAveraging = { z: new Float64Array(rows.size + 1), lambda: 1 / learningRate };
-  const sum = new Float64Array(rows.size + 1);
-  const half = steps >> 1;
-  for (let step = 0; step < steps; step++) {
-    const theta = thetaOf(at);
-    at = dualStep(at, addHinge(meanHinge(rows, theta), points, theta).gradient, radius);
-    if (step >= half) addTo(sum, 1 / (steps - half), thetaOf(at));
+  const n = y.length;
+  const all = points.flatMap((point) => new Array<Copies>(point.count).fill(point));
+  const z = new Float64Array(size + 1);
+  const mean = new Float64Array(size + 1);
+  let eta = 1;
+  let lambda = 1 / eta;
+  let squared = 0; // ‖z‖²
+  let regret = 0;
+  for (let pass = 0; pass < passes; pass++) {
+    for (const i of permutation(n + all.length, publicGenerator(seed, 'order', pass))) {
+      const poison = i < n ? null : all[i - n]!;
+      const [from, at] = poison === null ? [x, i * size] : [poison.x, 0];
+      const sign = signOf(poison === null ? y[i]! : poison.label);
+      const along = dotAt(from, at, z, size) + z[size]!;
+      if (sign * along >= lambda) continue;
+      const length = 1 + dotAt(from, at, from.subarray(at, at + size));
+      for (let j = 0; j < size; j++) z[j]! += sign * from[at + j]!;
+      z[size]! += sign;
+      squared += 2 * sign * along + length;
+      lambda = Math.max(lambda, Math.sqrt(squared) / radius);
+      regret += length / (2 * lambda);
+      if (regret > (radius * radius) / (2 * eta)) {
+        eta /= 2;
+        lambda = Math.max(lambda, 1 / eta);
+      }
+    }
+    if (pass >= passes / 2) addTo(mean, 2 / passes / lambda, z);
   }
-  return sum;
+  return mean;
 }

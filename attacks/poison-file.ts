@@ -144,8 +144,7 @@ function distinctRows({ x, y, shape }: LabelledSet): {
   const seen = new Map<string, number>();
   const firsts: number[] = [];
   const which = Array.from({ length: y.length }, (_, i) => {
-    const row = bytesOf(x.subarray(i * size, (i + 1) * size));
-    const key = String.fromCharCode(...row);
+    const key = keyOf(bytesOf(x.subarray(i * size, (i + 1) * size)));
     const known = seen.get(key);
     if (known !== undefined) return known;
     seen.set(key, firsts.length);
@@ -158,6 +157,14 @@ function distinctRows({ x, y, shape }: LabelledSet): {
     distinct.set(x.subarray(from * size, (from + 1) * size), i * size);
   });
   return { distinct, which };
+}
+
+/** A string of these bytes; a function takes only so many arguments. */
+function keyOf(bytes: Uint8Array): string {
+  let key = '';
+  for (let at = 0; at < bytes.length; at += 4096)
+    key += String.fromCharCode(...bytes.subarray(at, at + 4096));
+  return key;
 }
 
 function bytesOf(array: Uint8Array | Int32Array | Float32Array): Uint8Array {

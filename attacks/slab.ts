@@ -2,6 +2,7 @@ import { uniformInt } from 'pure-rand/distribution/uniformInt';
 import { choose, GradshapeError, type LabelledSet, publicGenerator, sizeOf } from '../engine/index.js';
 import {
   addHinge,
+  type Copies,
   type DualAveraging,
   dualStep,
   hingeLearner,
@@ -36,12 +37,12 @@ export interface SlabParameters {
   readonly centroids?: 'poisoned' | 'clean';
   /** Whether poisons stay in [0, 1], or the sphere and the slab alone bound them. @default true */
   readonly box?: boolean;
-  /** Steps of online learning. @default 30 */
+  /** Steps of online learning, at each learning rate. @default 30 */
   readonly iterations?: number;
   /** ρ: the model's weights and bias stay in a ball of this radius. @default 8 */
   readonly radius?: number;
-  /** η: 1/η is the first λ. @default 0.01 */
-  readonly learningRate?: number;
+  /** η: 1/η is the first λ. Of several, each is played, and the poisons kept that do the most damage. @default [0.003, 0.01, 0.03] */
+  readonly learningRate?: number | readonly number[];
   /** Random divisions of the poisons among the points tried at each step, beside the one by class frequency. @default 10 */
   readonly divisions?: number;
   /** A hinge learner is trained on the set, and the poisons kept if they are the best so far, every so many steps. @default 5 */
@@ -52,8 +53,11 @@ export type SlabOptions = Budget & SlabParameters & { readonly seed: number } & 
 
 /** Where the attack stands: plain numbers. */
 export interface SlabState {
+  /** Steps done, over all learning rates. */
   readonly iteration: number;
+  /** The clean hinge loss of a learner trained on the set with the best poisons so far, and the η that they came from. */
   readonly objective: number;
+  readonly learningRate: number;
   readonly z: readonly number[];
   readonly lambda: number;
   /** The last step's poisons, and the best so far. */
@@ -66,21 +70,22 @@ export interface SlabPoint extends PoisonPoint {
   readonly x: readonly number[];
 }
 
-type Settings = Required<SlabParameters> & { readonly count: number; readonly seed: number };
+type Settings = Required<SlabParameters> & {
+  readonly learningRate: readonly number[];
+  readonly count: number;
+  readonly seed: number;
+};
 
-const defaults: Required<SlabParameters> = {
+const defaults = {
   quantile: 0.65,
   centroids: 'poisoned',
   box: true,
   iterations: 30,
   radius: 8,
-  learningRate: 0.01,
+  learningRate: [0.003, 0.01, 0.03],
   divisions: 10,
   evaluateEvery: 5,
-};
-
-/** Steps of the hinge learner that tells how good poisons are. */
-const learnerSteps = 60;
+} as const satisfies SlabParameters;
 
 /**
  * The min-max attack of Steinhardt, Koh and Liang (2017, "Certified defenses for data poisoning attacks") on two classes:
@@ -104,7 +109,8 @@ export async function slabAttack(base: LabelledSet, options: SlabOptions): Promi
   const empty = new Float32Array(0);
   if (count === 0) return withAdded(base, { x: empty, y: new Int32Array(0), shape: base.shape }, spec);
   const play = new SlabGame(base, settings);
-  const end = await iterate('slabAttack', play.start(), settings.iterations, (s) => play.step(s), options);
+  const steps = settings.iterations * settings.learningRate.length;
+  const end = await iterate('slabAttack', play.start(), steps, (s) => play.step(s), options);
   const size = sizeOf(base.shape);
   const x = new Float32Array(count * size);
   const y = new Int32Array(count);
@@ -135,59 +141,58 @@ class SlabGame {
     const ones = Array.from(base.y).reduce((sum, label) => sum + label, 0);
     this.clean = [n - ones, ones];
     this.constraints = sphereAndSlab(this.rows, settings.quantile);
+    checkRoom(this.constraints, settings.box);
     // Towards training images: what a point takes of a direction that the attack leaves free then looks like data.
     this.directions = Array.from(choose(4, n, publicGenerator(settings.seed, 'poison')), (i) =>
       Float64Array.from(this.rows.x.subarray(i * size, (i + 1) * size)),
     );
   }
 
-  /** The model after one step on the clean set alone: at θ = 0 every poison is as good as any other. */
   start(): SlabState {
-    const { radius, learningRate } = this.settings;
-    const zero = { z: new Float64Array(this.rows.size + 1), lambda: 1 / learningRate };
-    const { z, lambda } = dualStep(zero, meanHinge(this.rows, zero.z).gradient, radius);
-    return { iteration: 0, objective: 0, z: Array.from(z), lambda, last: [], best: [] };
+    const learningRate = this.settings.learningRate[0]!;
+    return { iteration: 0, objective: 0, learningRate, z: [], lambda: 0, last: [], best: [] };
   }
 
   step(state: SlabState): SlabState {
-    const { iterations, evaluateEvery, radius } = this.settings;
-    const at: DualAveraging = { z: Float64Array.from(state.z), lambda: state.lambda };
+    const { iterations, evaluateEvery, radius, learningRate, seed } = this.settings;
+    const step = state.iteration % iterations;
+    const eta = learningRate[Math.floor(state.iteration / iterations)]!;
+    const at = step === 0 ? this.opening(eta) : { z: Float64Array.from(state.z), lambda: state.lambda };
     const theta = thetaOf(at);
-    const last = this.strongest(theta, state);
+    const last = this.strongest(theta, step, step === 0 ? [] : state.last);
+    const points = this.weighted(last);
     const clean = meanHinge(this.rows, theta);
-    const { z, lambda } = dualStep(at, addHinge(clean, this.weighted(last), theta).gradient, radius);
-    const iteration = state.iteration + 1;
-    let { objective, best } = state;
-    if (iteration % evaluateEvery === 0 || iteration === iterations) {
-      const damage = this.damage(last);
-      if (damage > objective || best.length === 0) [objective, best] = [damage, last];
-    }
-    return { iteration, objective, z: Array.from(z), lambda, last, best };
+    const { z, lambda } = dualStep(at, addHinge(clean, points, theta).gradient, radius);
+    const moved = { ...state, iteration: state.iteration + 1, z: Array.from(z), lambda, last };
+    if ((step + 1) % evaluateEvery !== 0 && step + 1 !== iterations) return moved;
+    const objective = meanHinge(this.rows, hingeLearner(this.rows, points, { radius, seed })).value;
+    const better = objective > state.objective || state.best.length === 0;
+    return better ? { ...moved, objective, learningRate: eta, best: last } : moved;
   }
 
-  /** The clean loss of a hinge learner trained on the set with these poisons. */
-  private damage(points: readonly SlabPoint[]): number {
-    const { radius, learningRate } = this.settings;
-    const theta = hingeLearner(this.rows, this.weighted(points), {
-      steps: learnerSteps,
-      radius,
-      learningRate,
-    });
-    return meanHinge(this.rows, theta).value;
+  /** The model after one step on the clean set alone: at θ = 0 every poison is as good as any other. */
+  private opening(eta: number): DualAveraging {
+    const zero = { z: new Float64Array(this.rows.size + 1), lambda: 1 / eta };
+    return dualStep(zero, meanHinge(this.rows, zero.z).gradient, this.settings.radius);
   }
 
-  private weighted(points: readonly SlabPoint[]): WeightedPoint[] {
+  private weighted(points: readonly SlabPoint[]): (WeightedPoint & Copies)[] {
     const n = this.rows.y.length;
-    return points.map(({ x, label, count }) => ({ x: Float64Array.from(x), label, weight: count / n }));
+    return points.map(({ x, label, count }) => ({
+      x: Float64Array.from(x),
+      label,
+      count,
+      weight: count / n,
+    }));
   }
 
   /** The feasible points whose losses weigh most at theta, over the divisions that are tried. */
-  private strongest(theta: Vector, state: SlabState): SlabPoint[] {
+  private strongest(theta: Vector, step: number, before: readonly SlabPoint[]): SlabPoint[] {
     let best: SlabPoint[] = [];
     let most = -Infinity;
     for (let trial = 0; trial <= this.settings.divisions; trial++) {
-      const points = this.division(state.iteration, trial);
-      const vectors = this.optimal(points, theta, state.last);
+      const points = this.division(step, trial);
+      const vectors = this.optimal(points, theta, before);
       const loss = points.reduce(
         (sum, { label, count }, i) => sum + count * hingeOf(vectors[i]!, label, theta),
         0,
@@ -201,7 +206,7 @@ class SlabGame {
   }
 
   /** How the poisons are divided: by class frequency, or uniformly at random among all divisions. */
-  private division(iteration: number, trial: number): PoisonPoint[] {
+  private division(step: number, trial: number): PoisonPoint[] {
     const { count, seed, centroids } = this.settings;
     const free = centroids === 'poisoned' && trial > 0;
     const kinds = [true, ...(free ? [false] : [])].flatMap((bearsLoss) =>
@@ -211,26 +216,26 @@ class SlabGame {
     const cuts =
       trial === 0
         ? [Math.round((count * this.clean[0]) / n)]
-        : this.randomCuts(kinds.length - 1, seed, iteration, trial);
+        : this.randomCuts(kinds.length - 1, seed, step, trial);
     const ends = [...cuts, count];
     return kinds
       .map((kind, i) => ({ ...kind, count: ends[i]! - (ends[i - 1] ?? 0) }))
       .filter((point) => point.count > 0);
   }
 
-  private randomCuts(pieces: number, seed: number, iteration: number, trial: number): number[] {
-    const generator = publicGenerator(seed, 'poison', 1 + iteration * (this.settings.divisions + 1) + trial);
+  private randomCuts(pieces: number, seed: number, step: number, trial: number): number[] {
+    const generator = publicGenerator(seed, 'poison', 1 + step * (this.settings.divisions + 1) + trial);
     return Array.from({ length: pieces }, () => uniformInt(generator, 0, this.settings.count)).sort(
       (a, b) => a - b,
     );
   }
 
-  private optimal(points: readonly PoisonPoint[], theta: Vector, last: readonly SlabPoint[]): Vector[] {
+  private optimal(points: readonly PoisonPoint[], theta: Vector, before: readonly SlabPoint[]): Vector[] {
     const weights = theta.subarray(0, this.rows.size);
     if (this.settings.centroids === 'clean') return points.map(({ label }) => this.farthest(weights, label));
     const { clean, constraints, directions } = this;
     const like = ({ label, bearsLoss }: PoisonPoint): Vector | undefined => {
-      const found = last.find((point) => point.label === label && point.bearsLoss === bearsLoss);
+      const found = before.find((point) => point.label === label && point.bearsLoss === bearsLoss);
       return found && Float64Array.from(found.x);
     };
     const start = points.map((point) => like(point) ?? constraints.centroids[point.label as 0 | 1]);
@@ -240,7 +245,7 @@ class SlabGame {
       constraints,
       theta: weights,
       directions: directions.slice(0, points.length),
-      start: last.length > 0 ? start : null,
+      start: before.length > 0 ? start : null,
     });
     return this.insideAll(points, found);
   }
@@ -291,6 +296,7 @@ function checked(base: LabelledSet, options: SlabOptions): Settings {
   ]);
   const settings = {
     ...(Object.fromEntries(given) as Required<SlabParameters>),
+    learningRate: [options.learningRate ?? defaults.learningRate].flat(),
     count: budgetCount(caller, options, base.y.length),
     seed: options.seed,
   };
@@ -311,10 +317,10 @@ function checked(base: LabelledSet, options: SlabOptions): Settings {
   if (!Number.isInteger(settings.divisions) || settings.divisions < 0) {
     throw invalid(`divisions is ${settings.divisions}; expected a whole number of at least 0`);
   }
-  for (const name of ['radius', 'learningRate'] as const) {
-    if (!(settings[name] > 0 && settings[name] < Infinity)) {
-      throw invalid(`${name} is ${settings[name]}; expected a number above 0`);
-    }
+  const { learningRate, radius } = settings;
+  if (!(radius > 0 && radius < Infinity)) throw invalid(`radius is ${radius}; expected a number above 0`);
+  if (learningRate.length === 0 || !learningRate.every((rate) => rate > 0 && rate < Infinity)) {
+    throw invalid(`learningRate is ${learningRate.join(', ')}; expected numbers above 0`);
   }
   if (settings.centroids !== 'poisoned' && settings.centroids !== 'clean') {
     throw invalid(`centroids is '${String(settings.centroids)}'; expected 'poisoned' or 'clean'`);
@@ -323,5 +329,25 @@ function checked(base: LabelledSet, options: SlabOptions): Settings {
 
   function invalid(what: string): GradshapeError {
     return new GradshapeError('OPTION_INVALID', `${caller}: ${what}.`);
+  }
+}
+
+/** Throws INFEASIBLE unless every sphere and slab has room for poisons, and their centres are in the box. */
+function checkRoom({ centroids, radii, halfWidths }: SphereAndSlab, box: boolean): void {
+  for (const label of [0, 1] as const) {
+    const [radius, halfWidth] = [radii[label], halfWidths[label]];
+    if (!(radius > 0 && radius < Infinity && halfWidth > 0 && halfWidth < Infinity)) {
+      throw new GradshapeError(
+        'INFEASIBLE',
+        `slabAttack: class ${label}'s sphere has radius ${radius} and its slab half width ${halfWidth}; expected both above 0 and finite. The examples must differ, and the quantile leave some of them inside.`,
+      );
+    }
+    const outside = centroids[label].find((value) => !(value >= 0 && value <= 1));
+    if (box && outside !== undefined) {
+      throw new GradshapeError(
+        'INFEASIBLE',
+        `slabAttack: class ${label}'s centroid holds ${outside}, and poisons are to stay in [0, 1]; expected a set scaled to [0, 1], or box: false.`,
+      );
+    }
   }
 }

@@ -33,7 +33,9 @@ function checkBudget({ base, y, poison, added, spec }: PoisonedSet): void {
   const changed = Array.from(base.y).filter((label, i) => label !== y[i]).length;
   const extra = added.reduce((sum, part) => sum + part.y.length, 0);
   const marked = new Set(poison);
+  const inside = poison.every((i) => i >= 0 && i < n + extra);
   const allMarked =
+    inside &&
     Array.from(base.y).every((label, i) => label === y[i] || marked.has(i)) &&
     Array.from({ length: extra }, (_, i) => n + i).every((i) => marked.has(i));
   if (allMarked && poison.length === spec.count && marked.size === spec.count && y.length === n + extra)
@@ -41,7 +43,7 @@ function checkBudget({ base, y, poison, added, spec }: PoisonedSet): void {
   throw new GradshapeError(
     'BUDGET_EXCEEDED',
     `verifyPoison: ${extra} examples were added and ${changed} labels changed, and ${poison.length} are marked as poison; ` +
-      `expected ${spec.count} poisons, all of them marked.`,
+      `expected ${spec.count} poisons, all of them marked, by indices from 0 to ${n + extra - 1}.`,
   );
 }
 

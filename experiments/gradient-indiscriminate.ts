@@ -12,8 +12,8 @@ interface Plan {
 
 const plans: Record<Size, Plan> = {
   smoke: { clips: [null, 4], epochs: 2, iterations: 5 },
-  quick: { clips: [null, 4, 1], epochs: 40, iterations: 60 },
-  full: { clips: [null, 8, 4, 2, 1, 0.1], epochs: 40, iterations: 100 },
+  quick: { clips: [null, 4, 1], epochs: 40, iterations: 30 },
+  full: { clips: [null, 8, 4, 2, 1, 0.1], epochs: 40, iterations: 30 },
 };
 
 await runExperiment({

@@ -4,8 +4,8 @@ import { type GradientsSpec, gradients } from './trials/gradients.js';
 
 const plans: Record<Size, { clips: readonly (number | null)[]; epochs: number; iterations: number }> = {
   smoke: { clips: [null], epochs: 2, iterations: 5 },
-  quick: { clips: [null, 4], epochs: 40, iterations: 60 },
-  full: { clips: [null, 8, 4, 2, 1, 0.1], epochs: 40, iterations: 100 },
+  quick: { clips: [null, 4], epochs: 40, iterations: 30 },
+  full: { clips: [null, 8, 4, 2, 1, 0.1], epochs: 40, iterations: 30 },
 };
 
 await runExperiment({

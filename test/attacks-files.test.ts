@@ -59,6 +59,16 @@ test('the file says what it is, and holds each distinct poison once', async () =
   assert.equal(new Uint8Array(digest), bytes.slice(8, 40));
 });
 
+test('large images go in and come out', async () => {
+  const large: LabelledSet = {
+    x: Float32Array.from({ length: 2 * 250 * 250 * 3 }, (_, i) => (i % 256) / 255),
+    y: [0, 1],
+    shape: [250, 250, 3],
+  };
+  const set = patchBackdoor(large, { count: 2, seed: 1, patch: { size: 9 }, label: 1 });
+  assertSame(await loadPoison(await savePoison(set), large), set);
+});
+
 test('one changed byte anywhere is found', async () => {
   const bytes = await savePoison(slab);
   for (const at of [8, 40, 60, bytes.length >> 1, bytes.length - 1]) {
@@ -95,6 +105,10 @@ test('a file with a right hash and wrong poisons does not pass either', async ()
     codeOf(() => verifyPoison({ ...slab, y })),
     'BUDGET_EXCEEDED',
   );
+  const nowhere = flipLabels(base, { count: 3, seed: 1, mode: 'in-place' });
+  nowhere.poison[2] = base.y.length;
+  const unchanged = { ...nowhere, y: Int32Array.from(base.y) };
+  assert.is(await codeOf(async () => loadPoison(await savePoison(unchanged), base)), 'BUDGET_EXCEEDED');
 });
 
 test.run();

@@ -16,6 +16,8 @@ import {
   sphereFilter,
   svdFilter,
 } from 'gradshape';
+import { kmeans } from 'ml-kmeans';
+import { PCA } from 'ml-pca';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { codeOf, randomNumbers } from './attack-helpers.js';
@@ -109,6 +111,64 @@ test('spectral signatures: squared lengths along the class’s top direction', (
   assert.ok(Math.abs(Math.sqrt(filtered.scores[3]!) - 3) < 0.5);
 });
 
+/** The leading right singular vectors, by a full decomposition in float64. */
+function singularVectors(rows: number[][], count: number): number[][] {
+  const vectors = new PCA(rows, { center: false }).getEigenvectors();
+  return Array.from({ length: count }, (_, k) => vectors.getColumn(k));
+}
+
+const inner = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
+  Array.from(a).reduce((s, v, j) => s + v * b[j]!, 0);
+
+/** Ten directions whose spreads differ by 3 % from one to the next, so that iterations settle slowly. */
+function nearlyRound(): Rows {
+  const next = randomNumbers(23);
+  const y = Int32Array.from({ length: 300 }, (_, i) => i % 2);
+  const x = Float32Array.from({ length: 3000 }, (_, i) => (next() - 0.5) * 0.97 ** (i % 10) + 0.3);
+  return { x, y, size: 10 };
+}
+
+test('spectral signatures and SVD: scores as a full singular value decomposition has them, also of close values', () => {
+  const rows = nearlyRound();
+  const all = Array.from(rows.y, (_, i) => Array.from(rows.x.subarray(i * 10, i * 10 + 10)));
+  const { scores } = spectralFilter(engine, rows);
+  for (const label of [0, 1]) {
+    const own = all.flatMap((_, i) => (rows.y[i] === label ? [i] : []));
+    const mean = all[0]!.map((_, j) => own.reduce((s, i) => s + all[i]![j]! / own.length, 0));
+    const centred = own.map((i) => all[i]!.map((v, j) => v - mean[j]!));
+    const [top] = singularVectors(centred, 1);
+    own.forEach((i, k) => {
+      const expected = inner(centred[k]!, top!) ** 2;
+      assert.ok(Math.abs(scores[i]! - expected) < 1e-5, `${i}: ${scores[i]}, expected ${expected}`);
+    });
+  }
+  const explained = singularVectors(all, 3);
+  svdFilter(engine, rows, { rank: 3 }).scores.forEach((score, i) => {
+    const expected = inner(all[i]!, all[i]!) - explained.reduce((s, v) => s + inner(all[i]!, v) ** 2, 0);
+    assert.ok(Math.abs(score - expected) < 1e-5, `${i}: ${score}, expected ${expected}`);
+  });
+});
+
+test('activation clustering: scores as 2-means on all features has them', () => {
+  // As many dimensions as features: the reduction is a rotation, which distances don't see.
+  const { scores } = activationClusteringFilter(engine, aside, { keep, dimensions: size });
+  const row = (i: number) => Array.from(aside.x.subarray(i * size, (i + 1) * size));
+  for (const label of [0, 1]) {
+    const own = Array.from(aside.y).flatMap((y, i) => (y === label ? [i] : []));
+    const { clusters } = kmeans(own.map(row), 2, { initialization: 'kmeans++', seed: 1 });
+    const sizes = [0, 1].map((k) => clusters.filter((cluster) => cluster === k).length);
+    const small = sizes[0]! < sizes[1]! ? 0 : 1;
+    const centre = [0, 1].map((k) => {
+      const members = own.filter((_, i) => clusters[i] === k);
+      return row(0).map((_, j) => members.reduce((s, i) => s + row(i)[j]! / members.length, 0));
+    });
+    const squared = (i: number, k: number) => row(i).reduce((s, v, j) => s + (v - centre[k]![j]!) ** 2, 0);
+    for (const i of own) {
+      assert.ok(Math.abs(scores[i]! - (squared(i, 1 - small) - squared(i, small))) < 1e-3);
+    }
+  }
+});
+
 test('activation clustering: the smaller of two clusters', () => {
   findsOutliers(aside, activationClusteringFilter(engine, aside, { keep, dimensions: 3 }));
 });
@@ -129,14 +189,39 @@ test('RONI: flipped labels have a negative impact on trusted data', () => {
   const y = Int32Array.from(clean.y);
   for (const i of outliers) y[i] = 1 - y[i]!;
   const rows = { ...clean, y };
-  const { scores } = roniFilter(engine, rows, { keep, trusted, seed: 1, group: 1, epochs: 60 });
+  const { scores } = roniFilter(engine, rows, { keep, trusted, seed: 1, group: 1, epochs: 200 });
   const highest = Array.from(scores.keys()).sort((a, b) => scores[b]! - scores[a]!);
   assert.equal(
     highest.slice(0, 4).sort((a, b) => a - b),
     outliers,
   );
-  const again = roniFilter(engine, rows, { keep, trusted, seed: 1, group: 1, epochs: 60 });
+  const again = roniFilter(engine, rows, { keep, trusted, seed: 1, group: 1, epochs: 200 });
   assert.equal(again.scores, scores);
+});
+
+test('RONI: trusted examples may be sorted by class, and must be two at least', () => {
+  const clean = planted(() => {});
+  const order = [0, 1].flatMap((label) => Array.from(clean.y).flatMap((y, i) => (y === label ? [i] : [])));
+  const trusted = { ...selectRows(clean, order.slice(40, 80)), shape: [size] };
+  assert.equal(new Set(Array.from(trusted.y.subarray(0, 20))).size, 1);
+  const y = Int32Array.from(clean.y);
+  for (const i of outliers) y[i] = 1 - y[i]!;
+  const { scores } = roniFilter(engine, { ...clean, y }, { trusted, seed: 1, group: 1, epochs: 200 });
+  const highest = Array.from(scores.keys()).sort((a, b) => scores[b]! - scores[a]!);
+  assert.equal(
+    highest.slice(0, 4).sort((a, b) => a - b),
+    outliers,
+  );
+  const one = { x: new Float32Array(size), y: [0], shape: [size] };
+  assert.is(
+    codeOf(() => roniFilter(engine, clean, { trusted: one, seed: 1 })),
+    'FILTER_INVALID',
+  );
+  const narrow = { x: new Float32Array(4), y: [0, 1], shape: [2] };
+  assert.is(
+    codeOf(() => roniFilter(engine, clean, { trusted: narrow, seed: 1 })),
+    'SHAPE_MISMATCH',
+  );
 });
 
 test('shares removed, and the rows of a poisoned set', () => {

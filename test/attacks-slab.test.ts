@@ -10,6 +10,7 @@ import {
 } from 'gradshape';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { hingeLearner } from '../dist/attacks/hinge.js';
 import { codeOf, randomNumbers } from './attack-helpers.js';
 
 type Problem = Parameters<typeof maximizeLinear>[0];
@@ -225,8 +226,8 @@ test('an aborted attack goes on where it was, to the same bits', async () => {
       ...small,
       signal: stop.signal,
       onProgress: ({ iteration, iterations }) => {
-        assert.is(iterations, 6);
-        if (iteration === 3) stop.abort();
+        assert.is(iterations, 18);
+        if (iteration === 9) stop.abort();
       },
     });
     assert.unreachable();
@@ -235,7 +236,7 @@ test('an aborted attack goes on where it was, to the same bits', async () => {
     assert.is((error as CraftAborted).code, 'CRAFT_ABORTED');
     state = (error as CraftAborted<SlabState>).state;
   }
-  assert.is(state!.iteration, 3);
+  assert.is(state!.iteration, 9);
   const resumed = await slabAttack(set, { count: 40, ...small, resume: JSON.parse(JSON.stringify(state)) });
   assert.equal(resumed.added[0]!.x, whole.added[0]!.x);
   assert.equal(resumed.y, whole.y);
@@ -248,11 +249,96 @@ test('bad options are named errors', async () => {
   assert.is(await code({ quantile: 1.5 }), 'OPTION_INVALID');
   assert.is(await code({ iterations: 0 }), 'OPTION_INVALID');
   assert.is(await code({ radius: 0 }), 'OPTION_INVALID');
+  assert.is(await code({ learningRate: [0.01, 0] }), 'OPTION_INVALID');
+  assert.is(await code({ learningRate: [] }), 'OPTION_INVALID');
   assert.is(await code({ centroids: 'none' }), 'OPTION_INVALID');
   const three = { ...set, y: Int32Array.from(set.y, (_, i) => i % 3) };
   assert.is(await codeOf(() => slabAttack(three, { count: 4, seed: 1 })), 'LABEL_OUT_OF_RANGE');
   const none = await slabAttack(set, { count: 0, seed: 1 });
   assert.is(none.added.length, 0);
+});
+
+test('constraints that leave no room for poisons are a named error, never NaN', async () => {
+  const options = { count: 4, ...small };
+  const same = { ...set, x: set.x.map((_, i) => 40 * (Math.floor(i / 12) % 2)) };
+  assert.is(await codeOf(() => slabAttack(same, options)), 'INFEASIBLE');
+  assert.is(await codeOf(() => slabAttack(same, { ...options, centroids: 'clean' })), 'INFEASIBLE');
+  const x = Float32Array.from(set.x, (value) => (value - 120) / 60);
+  const { scale: _, ...unscaled } = { ...set, x };
+  assert.is(await codeOf(() => slabAttack(unscaled, options)), 'INFEASIBLE');
+  verifyPoison(await slabAttack(unscaled, { ...options, box: false }));
+  x[3] = Number.NaN;
+  assert.is(await codeOf(() => slabAttack(unscaled, { ...options, box: false })), 'INFEASIBLE');
+});
+
+test('of several learning rates the poisons of the most damage are kept', async () => {
+  const played = async (learningRate: number | readonly number[]) => {
+    const states: SlabState[] = [];
+    const poisoned = await slabAttack(set, {
+      count: 60,
+      ...small,
+      learningRate,
+      onProgress: ({ state }) => {
+        states.push(state);
+      },
+    });
+    return { x: poisoned.added[0]!.x, spec: poisoned.spec, end: states.at(-1)!, steps: states.length };
+  };
+  const rates = [0.01, 0.3, 3];
+  const alone = [];
+  for (const rate of rates) alone.push(await played(rate));
+  const best = alone.reduce((a, b) => (b.end.objective > a.end.objective ? b : a));
+  const together = await played(rates);
+  assert.is(together.steps, 18);
+  assert.is(together.end.objective, best.end.objective);
+  assert.is(together.end.learningRate, best.end.learningRate);
+  assert.equal(together.x, best.x);
+  assert.equal(together.spec.learningRate, rates);
+  assert.ok(new Set(alone.map(({ end }) => end.objective)).size > 1);
+});
+
+test('the hinge learner comes near the least loss in its ball', () => {
+  // The reference: projected subgradient descent on the same sum, 4,000 steps, the best one.
+  const rows = { x: Float32Array.from(set.x, (value) => value / 255), y: set.y, size: 12 };
+  const points = [
+    { x: Float64Array.from({ length: 12 }, (_, j) => (j < 6 ? 0.7 : 0.3)), label: 1, count: 30 },
+    { x: Float64Array.from({ length: 12 }, (_, j) => (j < 6 ? 0.2 : 0.6)), label: 0, count: 20 },
+  ];
+  const examples = [
+    ...Array.from(set.y, (label, i) => ({ x: rows.x.subarray(i * 12, i * 12 + 12), label, count: 1 })),
+    ...points,
+  ];
+  const total = (theta: ArrayLike<number>): { loss: number; gradient: number[] } => {
+    let loss = 0;
+    const gradient = new Array(13).fill(0);
+    for (const { x, label, count } of examples) {
+      const sign = 2 * label - 1;
+      const margin = sign * (Array.from(x).reduce((s, v, j) => s + v * theta[j]!, 0) + theta[12]!);
+      if (margin >= 1) continue;
+      loss += count * (1 - margin);
+      x.forEach((v, j) => {
+        gradient[j] -= count * sign * v;
+      });
+      gradient[12] -= count * sign;
+    }
+    return { loss, gradient };
+  };
+  for (const radius of [0.8, 8]) {
+    let theta = new Array(13).fill(0);
+    let least = Infinity;
+    for (let step = 0; step < 4000; step++) {
+      const { loss, gradient } = total(theta);
+      least = Math.min(least, loss);
+      const length = radius / Math.sqrt(1 + step) / norm(gradient);
+      theta = theta.map((v, j) => v - length * gradient[j]!);
+      const over = norm(theta) / radius;
+      if (over > 1) theta = theta.map((v) => v / over);
+    }
+    const learned = hingeLearner(rows, points, { radius, seed: 1 });
+    assert.ok(norm(learned) <= radius * (1 + 1e-9));
+    const { loss } = total(learned);
+    assert.ok(loss >= least * 0.999 && loss < least * 1.1, `${loss}, least ${least}, radius ${radius}`);
+  }
 });
 
 test('sphere and slab hold the quantile of the clean examples', () => {

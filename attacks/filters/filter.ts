@@ -1,5 +1,5 @@
 import { GradshapeError, type LabelledSet, sizeOf } from '../../engine/index.js';
-import { type PoisonedSet, scaledValues } from '../poisoned-set.js';
+import { indicesOf, type PoisonedSet, scaledValues } from '../poisoned-set.js';
 import type { Rows } from '../sphere-and-slab.js';
 import { quantile } from '../vectors.js';
 
@@ -50,9 +50,7 @@ export function classesOf(y: ArrayLike<number>): number[] {
 
 /** The places of a class's examples. */
 export function membersOf(y: ArrayLike<number>, label: number): Int32Array {
-  return Int32Array.from(
-    Array.from(y.length === 0 ? [] : Array.from(y).keys()).filter((i) => y[i] === label),
-  );
+  return Int32Array.from(indicesOf(y, label));
 }
 
 /**

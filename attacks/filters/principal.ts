@@ -1,6 +1,6 @@
 import { choose, type Engine, matmul, publicGenerator, transpose } from '../../engine/index.js';
 import type { Rows } from '../sphere-and-slab.js';
-import { dot, orthonormal, type Vector } from '../vectors.js';
+import { combine, dot, orthonormal, type Vector } from '../vectors.js';
 
 /** Rows whose products are summed at a time. */
 const tile = 2048;
@@ -8,7 +8,8 @@ const iterations = 60;
 
 /**
  * The leading right singular vectors of rows (minus a centre): where the rows spread most. As many as asked for, or as
- * there are. Their second moments [size, size] by the engine, then orthogonal iteration on them in float64.
+ * there are. Their second moments [size, size] by the engine, then subspace iteration on them in float64, and Rayleigh and
+ * Ritz's step in the subspace (Saad 2011, algorithm 5.3).
  */
 export function leadingDirections(
   engine: Engine,
@@ -27,14 +28,52 @@ export function leadingDirections(
     }),
   );
   for (let iteration = 0; iteration < iterations && basis.length > 0; iteration++) {
-    const images = basis.map((direction) => {
-      const image = Float64Array.from(moments, (row) => dot(row, direction));
-      return { image, strength: dot(image, direction) };
-    });
-    images.sort((a, b) => b.strength - a.strength);
-    basis = orthonormal(images.map(({ image }) => image));
+    basis = orthonormal(basis.map((direction) => imageOf(moments, direction)));
   }
-  return basis.slice(0, count);
+  const images = basis.map((direction) => imageOf(moments, direction));
+  const within = basis.map((a) => Float64Array.from(images, (image) => dot(a, image)));
+  return eigenvectors(within)
+    .slice(0, count)
+    .map((weights) => combine(weights, basis));
+}
+
+const imageOf = (matrix: readonly Vector[], vector: Vector): Vector =>
+  Float64Array.from(matrix, (row) => dot(row, vector));
+
+/** The eigenvectors of a small symmetric matrix, those of the largest eigenvalues first (Jacobi's rotations). */
+function eigenvectors(matrix: readonly Vector[]): number[][] {
+  const n = matrix.length;
+  const a = matrix.map((row) => row.slice());
+  const vectors = a.map((_, i) => Array.from({ length: n }, (_, j) => (i === j ? 1 : 0)));
+  for (let sweep = 0; sweep < 30; sweep++) {
+    for (let p = 0; p < n; p++) {
+      for (let q = p + 1; q < n; q++) {
+        if (Math.abs(a[p]![q]!) < 1e-17 * (a[p]![p]! + a[q]![q]!)) continue;
+        const ratio = (a[q]![q]! - a[p]![p]!) / (2 * a[p]![q]!);
+        const tan = (ratio < 0 ? -1 : 1) / (Math.abs(ratio) + Math.sqrt(ratio * ratio + 1));
+        const cos = 1 / Math.sqrt(tan * tan + 1);
+        const sin = tan * cos;
+        rotate(vectors[p]!, vectors[q]!, cos, sin);
+        rotate(a[p]!, a[q]!, cos, sin);
+        for (const row of a) {
+          const [first, second] = [row[p]!, row[q]!];
+          row[p] = cos * first - sin * second;
+          row[q] = sin * first + cos * second;
+        }
+      }
+    }
+  }
+  return Array.from(vectors.keys())
+    .sort((i, j) => a[j]![j]! - a[i]![i]!)
+    .map((i) => vectors[i]!);
+}
+
+function rotate(one: Vector | number[], other: Vector | number[], cos: number, sin: number): void {
+  for (let i = 0; i < one.length; i++) {
+    const [first, second] = [one[i]!, other[i]!];
+    one[i] = cos * first - sin * second;
+    other[i] = sin * first + cos * second;
+  }
 }
 
 /** Σ (x − centre)(x − centre)ᵀ, a vector a row. */

@@ -1,5 +1,6 @@
 import {
   type Engine,
+  GradshapeError,
   type LabelledSet,
   type Parameters,
   permutation,
@@ -7,10 +8,10 @@ import {
 } from '../../engine/index.js';
 import { adam, evaluate, lr, trainEpoch, vanillaStep } from '../../nn/index.js';
 import type { Rows } from '../sphere-and-slab.js';
-import { checkCount, classesOf, type Filtered, type FilterOptions, keepLowest } from './filter.js';
+import { checkCount, classesOf, type Filtered, type FilterOptions, keepLowest, membersOf } from './filter.js';
 
 export interface RoniOptions extends FilterOptions {
-  /** Clean examples: half of them to train with, half to judge by. */
+  /** Clean examples, at least two: every other one of a class to train with, the rest to judge by. */
   readonly trusted: LabelledSet;
   /** Forms the groups. */
   readonly seed: number;
@@ -32,14 +33,22 @@ export function roniFilter(engine: Engine, rows: Rows, options: RoniOptions): Fi
   const { trusted, seed, group = 50, rounds = 1, epochs = 3 } = options;
   for (const [what, value] of Object.entries({ group, rounds, epochs })) checkCount(caller, what, value);
   const { y, size } = rows;
+  if (trusted.y.length < 2) {
+    throw new GradshapeError(
+      'FILTER_INVALID',
+      `${caller}: there are ${trusted.y.length} trusted examples; expected two at least.`,
+    );
+  }
   const classes = Math.max(...classesOf(y), ...classesOf(trusted.y)) + 1;
   const model = lr(size, classes);
   using all = engine.dataset({ x: rows.x, y, shape: trusted.shape });
-  const half = trusted.y.length >> 1;
   using judged = engine.dataset({ base: all, added: [trusted] });
   const n = y.length;
-  const training = Array.from({ length: half }, (_, i) => n + i);
-  const judges = Array.from({ length: trusted.y.length - half }, (_, i) => n + half + i);
+  const byClass = classesOf(trusted.y).flatMap((label) =>
+    Array.from(membersOf(trusted.y, label), (i) => n + i),
+  );
+  const training = byClass.filter((_, k) => k % 2 === 0);
+  const judges = byClass.filter((_, k) => k % 2 === 1);
   using start = model.init(engine, { seed });
   const initial = start.values();
   const lossWith = (members: ArrayLike<number>): number => {

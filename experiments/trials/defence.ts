@@ -118,10 +118,10 @@ export const defence = defineTrial<DefenceSpec, DefenceResult, Images>({
   },
 });
 
-function poisonedSet(
+async function poisonedSet(
   { attack, ratio, iterations, seed }: FullSpec<DefenceSpec>,
   context: TrialContext<Images>,
-): PoisonedSet | Promise<PoisonedSet> {
+): Promise<PoisonedSet> {
   const base = images(context.shared, 'train');
   switch (attack) {
     case 'none':
@@ -129,7 +129,7 @@ function poisonedSet(
     case 'label flip':
       return flipLabels(base, { ratio, seed: seed.data });
     case 'slab':
-      return craftedSlab(context, ratio, 1, { iterations });
+      return (await craftedSlab(context, ratio, 1, { iterations })).poisoned;
     case 'backdoor':
       return patchBackdoor(base, { ratio, seed: seed.data, patch, label: target });
   }

@@ -38,7 +38,7 @@ const shown = 900;
 export const poisonCluster = defineTrial<PoisonClusterSpec, PoisonClusterResult, Images>({
   module: import.meta.url,
   name: 'poison-cluster',
-  version: 1,
+  version: 2,
   description: 'PCA and k-means of clean images and poisons, dress against coat',
   defaults: { attack: 'slab', ratio: 0.4, iterations: 30, clusters: 2, components: 'union' },
   shared: () => sharedImages(),
@@ -47,7 +47,7 @@ export const poisonCluster = defineTrial<PoisonClusterSpec, PoisonClusterResult,
     const base = images(context.shared, 'train');
     const poisoned =
       attack === 'slab'
-        ? await craftedSlab(context, ratio, 1, { iterations })
+        ? (await craftedSlab(context, ratio, 1, { iterations })).poisoned
         : flipLabels(base, { ratio, seed: seed.data });
     const data = attack === 'slab' ? 0 : seed.data;
     const key = `components ${attack} ${ratio} ${iterations} ${components} ${data}`;

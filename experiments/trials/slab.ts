@@ -19,20 +19,28 @@ export interface SlabSpec extends ShapedTraining {
   readonly centroids: 'poisoned' | 'clean';
   readonly box: boolean;
   readonly iterations: number;
-  /** The attack's η and ρ. */
-  readonly attackRate: number;
+  /** The attack's η, of several the one of most damage to a hinge learner on the clean training images; and ρ. */
+  readonly attackRate: number | readonly number[];
   readonly attackRadius: number;
 }
 
 export interface SlabResult extends AccuracyCurves {
   readonly distinct: readonly DistinctPoison[];
+  /** The η of the attacker's choice, and his objective; null without poisons. */
+  readonly chosen: ChosenPoisons | null;
+}
+
+interface ChosenPoisons {
+  readonly learningRate: number;
+  /** The hinge loss on the clean training images of a learner trained on the poisoned set. */
+  readonly objective: number;
 }
 
 /** E4 of the paper: the same training on a set with slab poisons. */
 export const slab = defineTrial<SlabSpec, SlabResult, Images>({
   module: import.meta.url,
   name: 'slab',
-  version: 1,
+  version: 2,
   description: 'Logistic regression on Fashion-MNIST dress against coat with slab poisons, vanilla or shaped',
   defaults: {
     ratio: 0,
@@ -40,7 +48,7 @@ export const slab = defineTrial<SlabSpec, SlabResult, Images>({
     centroids: 'poisoned',
     box: true,
     iterations: 30,
-    attackRate: 0.01,
+    attackRate: [0.003, 0.01, 0.03],
     attackRadius: 8,
     clipNorm: null,
     noiseStd: 0,
@@ -53,22 +61,29 @@ export const slab = defineTrial<SlabSpec, SlabResult, Images>({
     const { engine, sets } = workbench(context);
     const { ratio, attackSeed, centroids, box, iterations, attackRate, attackRadius } = spec;
     const parameters = { centroids, box, iterations, learningRate: attackRate, radius: attackRadius };
-    const poisoned = await craftedSlab(context, ratio, attackSeed, parameters);
+    const { poisoned, chosen } = await craftedSlab(context, ratio, attackSeed, parameters);
     using data = engine.dataset({ ...poisoned, base: sets.train });
     const curves = trainingCurves(spec, data, sets, poisoned.added[0]);
-    return { ...curves, distinct: distinctPoisons(poisoned) };
+    return { ...curves, distinct: distinctPoisons(poisoned), chosen };
   },
 });
 
-/** The attack's set, crafted once a worker. */
+/** The attack's set and what it took, crafted once a worker. */
 export function craftedSlab(
   { shared, memo }: TrialContext<Images>,
   ratio: number,
   seed: number,
   parameters: SlabParameters,
-): Promise<PoisonedSet> {
+): Promise<{ poisoned: PoisonedSet; chosen: ChosenPoisons | null }> {
   const options = { ratio, seed, ...parameters };
-  return remember(memo, `slab ${JSON.stringify(options)}`, () =>
-    slabAttack(images(shared, 'train'), options),
-  );
+  return remember(memo, `slab ${JSON.stringify(options)}`, async () => {
+    let chosen: ChosenPoisons | null = null;
+    const poisoned = await slabAttack(images(shared, 'train'), {
+      ...options,
+      onProgress({ state: { learningRate, objective } }) {
+        chosen = { learningRate, objective };
+      },
+    });
+    return { poisoned, chosen };
+  });
 }
