@@ -54,6 +54,12 @@ function addRow(out: Vector, weight: number, x: Float32Array, at: number, n: num
   for (let i = 0; i < n; i++) out[i]! += weight * x[at + i]!;
 }
 
+function squaredLength(x: Float32Array, at: number, n: number): number {
+  let sum = 0;
+  for (let i = at; i < at + n; i++) sum += x[i]! * x[i]!;
+  return sum;
+}
+
 /** The weighted sum over the points, added to `to`. */
 export function addHinge(to: HingeLoss, points: readonly WeightedPoint[], theta: Vector): HingeLoss {
   const gradient = to.gradient.slice();
@@ -108,7 +114,11 @@ export function hingeLearner(
   { radius, seed }: { readonly radius: number; readonly seed: number },
 ): Vector {
   const n = y.length;
-  const all = points.flatMap((point) => new Array<Copies>(point.count).fill(point));
+  // As the poisoned set holds them; and float32 like the rows, for speed.
+  const distinct = points.map((point) => Float32Array.from(point.x));
+  const owners = points.flatMap((point, k) => new Array<number>(point.count).fill(k));
+  const lengths = Float64Array.from(y, (_, i) => squaredLength(x, i * size, size));
+  const ownLengths = distinct.map((values) => squaredLength(values, 0, size));
   const z = new Float64Array(size + 1);
   const mean = new Float64Array(size + 1);
   let eta = 1;
@@ -116,14 +126,15 @@ export function hingeLearner(
   let squared = 0; // ‖z‖²
   let regret = 0;
   for (let pass = 0; pass < passes; pass++) {
-    for (const i of permutation(n + all.length, publicGenerator(seed, 'order', pass))) {
-      const poison = i < n ? null : all[i - n]!;
-      const [from, at] = poison === null ? [x, i * size] : [poison.x, 0];
-      const sign = signOf(poison === null ? y[i]! : poison.label);
-      const along = dotAt(from, at, z, size) + z[size]!;
+    for (const i of permutation(n + owners.length, publicGenerator(seed, 'order', pass))) {
+      const owner = i < n ? -1 : owners[i - n]!;
+      const from = owner < 0 ? x : distinct[owner]!;
+      const at = owner < 0 ? i * size : 0;
+      const sign = signOf(owner < 0 ? y[i]! : points[owner]!.label);
+      const along = rowDot(from, at, z, size) + z[size]!;
       if (sign * along >= lambda) continue;
-      const length = 1 + dotAt(from, at, from.subarray(at, at + size));
-      for (let j = 0; j < size; j++) z[j]! += sign * from[at + j]!;
+      const length = 1 + (owner < 0 ? lengths[i]! : ownLengths[owner]!);
+      addRow(z, sign, from, at, size);
       z[size]! += sign;
       squared += 2 * sign * along + length;
       lambda = Math.max(lambda, Math.sqrt(squared) / radius);

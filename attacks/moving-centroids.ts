@@ -182,13 +182,13 @@ function movingGeometry(
   };
 }
 
-/** `at(share)` for the largest share of 1 that is feasible, to 2⁻⁵⁰; `at(0)` must be. */
+/** `at(share)` for the largest share of 1 that is feasible, to 2⁻³⁰ (poisons are float32); `at(0)` must be. */
 export function largestFeasible<T>(at: (share: number) => T, feasible: (point: T) => boolean): T {
   const whole = at(1);
   if (feasible(whole)) return whole;
   let low = 0;
   let high = 1;
-  for (let halving = 0; halving < 50; halving++) {
+  for (let halving = 0; halving < 30; halving++) {
     const middle = (low + high) / 2;
     if (feasible(at(middle))) low = middle;
     else high = middle;

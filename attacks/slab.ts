@@ -45,7 +45,7 @@ export interface SlabParameters {
   readonly learningRate?: number | readonly number[];
   /** Random divisions of the poisons among the points tried at each step, beside the one by class frequency. @default 10 */
   readonly divisions?: number;
-  /** A hinge learner is trained on the set, and the poisons kept if they are the best so far, every so many steps. @default 5 */
+  /** A hinge learner is trained on the set, and the poisons kept if they are the best so far, every so many steps. @default 3 */
   readonly evaluateEvery?: number;
 }
 
@@ -84,7 +84,7 @@ const defaults = {
   radius: 8,
   learningRate: [0.003, 0.01, 0.03],
   divisions: 10,
-  evaluateEvery: 5,
+  evaluateEvery: 3,
 } as const satisfies SlabParameters;
 
 /**

@@ -7,6 +7,13 @@ const attacks: Partial<DefenceSpec>[] = [
   { attack: 'slab', ratio: 0.4 },
   { attack: 'backdoor', ratio: 0.05 },
 ];
+const moreAttacks: Partial<DefenceSpec>[] = [
+  { attack: 'ranked label flip', ratio: 0.4 },
+  { attack: 'influence', ratio: 0.4, iterations: 20 },
+  { attack: 'back-gradient', ratio: 0.4, iterations: 20 },
+  { attack: 'watermark', ratio: 0.4 },
+  { attack: 'clean-label backdoor', ratio: 0.05 },
+];
 const clean: Partial<DefenceSpec> = { attack: 'none', ratio: 0 };
 const shapers: Partial<DefenceSpec>[] = [
   { clipNorm: 4 },
@@ -24,7 +31,7 @@ const plans: Record<
 > = {
   smoke: { attacks: attacks.slice(2), filters: ['sphere', 'loss'], epochs: 1, iterations: 1 },
   quick: { attacks, filters, epochs: 20, iterations: 30 },
-  full: { attacks: [clean, ...attacks], filters, epochs: 40, iterations: 30 },
+  full: { attacks: [clean, ...attacks, ...moreAttacks], filters, epochs: 40, iterations: 30 },
 };
 
 await runExperiment({
@@ -40,7 +47,7 @@ await runExperiment({
   sizes: {
     smoke: 'two filters on the backdoor, one epoch, in seconds',
     quick: 'three attacks, eight filters, four shapers, 20 epochs, in two minutes',
-    full: 'also on clean data, 40 epochs',
+    full: 'also on clean data and five more attacks, 40 epochs',
   },
   grid(size, { seeds }) {
     const plan = plans[size];
@@ -51,7 +58,7 @@ await runExperiment({
     ];
     const configurations = [clean, ...plan.attacks.flatMap(defended)];
     return configurations.flatMap((configuration) =>
-      seeds.map((seed) => ({ ...configuration, epochs: plan.epochs, iterations: plan.iterations, seed })),
+      seeds.map((seed) => ({ epochs: plan.epochs, iterations: plan.iterations, ...configuration, seed })),
     );
   },
   report: defencesReport,

@@ -17,6 +17,7 @@ test.after(() => rmSync(out, { recursive: true, force: true }));
 const shows: Record<string, RegExp[]> = {
   'indiscriminate-slab': [/<svg role="img"/, /Figure 4 \(d\)/, /src="data:image\/png;base64,iVBOR/],
   defences: [/poison removed/, /src="data:image\/png;base64,iVBOR/],
+  'indiscriminate-crafters': [/clipping saves/, /back-gradient/, /src="data:image\/png;base64,iVBOR/],
   'poison-clusters': [/<svg role="img"/, /Figure 8/],
 };
 for (const [name, patterns] of Object.entries(shows)) {

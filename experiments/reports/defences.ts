@@ -4,7 +4,7 @@ import type { DefenceResult, DefenceSpec } from '../trials/defence.js';
 
 type Trial = TrialResult<DefenceSpec, DefenceResult>;
 
-const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+export const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
 
 function defenceName({ filter, clipNorm, noiseStd, keep }: DefenceSpec): string {
   if (filter !== null) return `${filter} (keeps ${Math.round(keep * 100)} %)`;
@@ -13,8 +13,8 @@ function defenceName({ filter, clipNorm, noiseStd, keep }: DefenceSpec): string 
 }
 
 /** Best epoch on test, as the paper has it; the epoch that validation chooses. */
-const best = ({ test }: DefenceResult): number => Math.max(...test);
-const validated = ({ test, validation }: DefenceResult): number =>
+export const best = ({ test }: DefenceResult): number => Math.max(...test);
+export const validated = ({ test, validation }: DefenceResult): number =>
   test[validation.indexOf(Math.max(...validation))]!;
 
 /** What each defence removes, and what accuracy is left. */
@@ -38,7 +38,7 @@ export function defencesReport(trials: readonly Trial[]): Report {
       'Spectral signatures and activation clustering were made for the last hidden layer of a network that learned the backdoor. A linear model has none, so they read the images.',
     ],
     tables,
-    sections: pictures(byAttack),
+    sections: poisonPictures(byAttack),
   };
 }
 
@@ -58,7 +58,7 @@ function sentences(
   group: readonly Trial[],
   clean: ReadonlyMap<string, DefenceResult>,
 ): string[] {
-  const backdoor = attack === 'backdoor';
+  const backdoor = attack.endsWith('backdoor');
   const arms = [...groupBy(group, ({ spec }) => defenceName(spec))].map(([name, own]) => ({
     name,
     harm: summarize(backdoor ? successes(own) : rads(own, clean, validated)),
@@ -86,7 +86,7 @@ function successes(group: readonly Trial[]): number[] {
 
 function attackTable(group: readonly Trial[], clean: ReadonlyMap<string, DefenceResult>): Table {
   const { attack, ratio } = group[0]!.spec;
-  const backdoor = attack === 'backdoor';
+  const backdoor = attack.endsWith('backdoor');
   const share = ratio / (1 + ratio);
   return {
     title: `${attack}: ${percent(ratio)} of the clean set added, ${percent(share)} of the poisoned set`,
@@ -118,7 +118,8 @@ function removedCell(group: readonly Trial[], kind: 'clean' | 'poison'): string 
   return shares.length === 0 ? null : percent(summarize(shares).mean);
 }
 
-function pictures(byAttack: ReadonlyMap<string, Trial[]>): Section[] {
+/** A grid of images an attack. */
+export function poisonPictures(byAttack: ReadonlyMap<string, Trial[]>): Section[] {
   return [...byAttack]
     .filter(([, group]) => group[0]!.result.distinct.length > 0)
     .map(([attack, group]) =>

@@ -1,10 +1,13 @@
 import {
   activationClusteringFilter,
+  backGradientPoisons,
   type Engine,
   evaluate,
   exampleLosses,
   type Filtered,
   flipLabels,
+  flipRankedLabels,
+  influencePoisons,
   type LabelledSet,
   lossFilter,
   nearestNeighbourFilter,
@@ -20,6 +23,7 @@ import {
   sphereFilter,
   stampPatch,
   svdFilter,
+  watermarkCollision,
 } from 'gradshape';
 import { defineTrial, type FullSpec, remember, type TrialContext } from '../harness/index.js';
 import { type DistinctPoison, distinctPoisons } from '../tasks/distinct.js';
@@ -33,7 +37,17 @@ import {
 } from '../tasks/dress-coat.js';
 import { craftedSlab } from './slab.js';
 
-export const attacks = ['none', 'label flip', 'slab', 'backdoor'] as const;
+export const attacks = [
+  'none',
+  'label flip',
+  'ranked label flip',
+  'slab',
+  'influence',
+  'back-gradient',
+  'watermark',
+  'backdoor',
+  'clean-label backdoor',
+] as const;
 export const filters = [
   'sphere',
   'slab',
@@ -53,7 +67,7 @@ export interface DefenceSpec extends ShapedTraining {
   readonly filter: (typeof filters)[number] | null;
   /** The share of each class that the filter keeps. */
   readonly keep: number;
-  /** Slab: steps of online learning. */
+  /** Slab, influence and back-gradient: steps of the attack. */
   readonly iterations: number;
 }
 
@@ -65,12 +79,17 @@ export interface DefenceResult {
   readonly test: readonly number[];
   /** Share of the test's dresses that are taken for coats with the patch on, after each epoch; null for other attacks. */
   readonly backdoor: readonly number[] | null;
+  /** The first of the different poisons; how many there are, and of how many poisons. */
   readonly distinct: readonly DistinctPoison[];
+  readonly distinctCount: number;
+  readonly count: number;
 }
 
 const patch = { size: 4 };
-/** The backdoor's label: coats. */
-const target = 1;
+/** Dresses and coats; a backdoor makes coats of dresses. */
+const [dress, target] = [0, 1];
+/** Watermarks: dresses, and called that, which are more coat than dress. */
+const alpha = 0.6;
 /** Epochs of the model whose losses the loss filter reads. */
 const lossEpochs = 5;
 
@@ -78,7 +97,7 @@ const lossEpochs = 5;
 export const defence = defineTrial<DefenceSpec, DefenceResult, Images>({
   module: import.meta.url,
   name: 'defence',
-  version: 1,
+  version: 2,
   description: 'Poisoned dress against coat, filtered before training or shaped during it',
   defaults: {
     attack: 'none',
@@ -95,7 +114,8 @@ export const defence = defineTrial<DefenceSpec, DefenceResult, Images>({
   shared: () => sharedImages(),
   async run(spec, context) {
     const { engine, sets } = workbench(context);
-    const poisoned = await poisonedSet(spec, context);
+    const poisoned = await poisonedSet(spec, context, engine);
+    const distinct = distinctPoisons(poisoned, Infinity);
     const filtered = spec.filter === null ? null : await filterOf(spec, poisoned, engine, context);
     const test = images(context.shared, 'test');
     using triggered = engine.dataset(stampPatch(dressesAsCoats(test), patch));
@@ -112,8 +132,10 @@ export const defence = defineTrial<DefenceSpec, DefenceResult, Images>({
     return {
       ...curves,
       removed: filtered === null ? null : removedShares(poisoned, filtered),
-      backdoor: spec.attack === 'backdoor' ? curves.backdoor : null,
-      distinct: distinctPoisons(poisoned, 8),
+      backdoor: spec.attack.endsWith('backdoor') ? curves.backdoor : null,
+      distinct: distinct.slice(0, 8),
+      distinctCount: distinct.length,
+      count: poisoned.poison.length,
     };
   },
 });
@@ -121,17 +143,33 @@ export const defence = defineTrial<DefenceSpec, DefenceResult, Images>({
 async function poisonedSet(
   { attack, ratio, iterations, seed }: FullSpec<DefenceSpec>,
   context: TrialContext<Images>,
+  engine: Engine,
 ): Promise<PoisonedSet> {
   const base = images(context.shared, 'train');
+  const random = { ratio, seed: seed.data };
+  // What takes long to craft is the same for all training seeds, as in the paper.
+  const crafted = (crafter: typeof influencePoisons): Promise<PoisonedSet> =>
+    remember(context.memo, JSON.stringify([attack, ratio, iterations]), () =>
+      crafter(base, { engine, ratio, seed: 1, iterations }),
+    );
   switch (attack) {
     case 'none':
       return flipLabels(base, { count: 0, seed: seed.data });
     case 'label flip':
-      return flipLabels(base, { ratio, seed: seed.data });
+      return flipLabels(base, random);
+    case 'ranked label flip':
+      return flipRankedLabels(base, { engine, ...random });
+    case 'influence':
+      return crafted(influencePoisons);
+    case 'back-gradient':
+      return crafted(backGradientPoisons);
+    case 'watermark':
+      return watermarkCollision(base, { ...random, base: dress, target, alpha });
     case 'slab':
       return (await craftedSlab(context, ratio, 1, { iterations })).poisoned;
     case 'backdoor':
-      return patchBackdoor(base, { ratio, seed: seed.data, patch, label: target });
+    case 'clean-label backdoor':
+      return patchBackdoor(base, { ...random, patch, label: target, cleanLabel: attack !== 'backdoor' });
   }
 }
 
@@ -146,6 +184,9 @@ function dressesAsCoats({ x, y, shape, scale = 1 }: LabelledSet): LabelledSet {
   return { x: chosen, y: new Int32Array(dresses.length).fill(target), shape, scale };
 }
 
+/** Their poisons are the same for all training seeds. */
+const fixedAttacks: readonly string[] = ['slab', 'influence', 'back-gradient'];
+
 /** Filters see the whole poisoned set; what is the same for all training seeds is computed once a worker. */
 function filterOf(
   spec: FullSpec<DefenceSpec>,
@@ -154,7 +195,7 @@ function filterOf(
   { shared, memo }: TrialContext<Images>,
 ): Promise<Filtered> {
   const { attack, ratio, filter, keep, iterations, seed } = spec;
-  const data = attack === 'slab' ? 0 : seed.data;
+  const data = fixedAttacks.includes(attack) ? 0 : seed.data;
   const key = JSON.stringify([attack, ratio, filter, keep, iterations, data]);
   return remember(memo, `filtered ${key}`, async () => {
     const rows = rowsOf(poisoned);
