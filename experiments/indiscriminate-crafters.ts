@@ -28,7 +28,7 @@ await runExperiment({
     'Logistic regression on Fashion-MNIST dress against coat with added poisons of each attack that wants to lower the accuracy on all ' +
     'images: random and loss-ranked label flips, slab, influence function, back-gradient, watermark; without defence, and with gradients clipped.',
   trial: defence,
-  seeds: { smoke: 1, quick: 3, full: 10 },
+  seeds: { smoke: 1, quick: 5, full: 10 },
   sizes: {
     smoke: 'one epoch at 1 %, without slab, in seconds',
     quick: 'all at 40 %, 20 epochs, in two minutes',

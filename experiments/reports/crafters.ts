@@ -87,7 +87,7 @@ function rowOf(group: readonly Trial[]): Row {
 
 function distinctCell({ result: { distinctCount, count } }: Trial): string {
   const counted = (value: number): string => value.toLocaleString('en-US');
-  return `${counted(distinctCount)} of ${counted(count)} (${percent(distinctCount / count)})`;
+  return `${counted(distinctCount)} of ${counted(count)} (${((100 * distinctCount) / count).toPrecision(2)} %)`;
 }
 
 function craftingSeconds(all: readonly Trial[], vanilla: readonly Trial[]): Cell {
