@@ -11,6 +11,11 @@ export {
 export { avgPool2d, type Conv2dOptions, conv2d, globalAvgPool, maxPool2d } from './conv-layers.js';
 export { type EvaluateOptions, type Evaluation, evaluate, predictions } from './evaluate.js';
 export {
+  type ExponentialAverage,
+  type ExponentialAverageOptions,
+  exponentialAverage,
+} from './exponential-average.js';
+export {
   type AnatomyOptions,
   type EpochAnatomy,
   type GradientAnatomy,

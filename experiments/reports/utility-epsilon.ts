@@ -1,10 +1,4 @@
-import {
-  type AccountantName,
-  AUTHORS_ORDERS,
-  createAccountant,
-  type PrivacyPhase,
-  rdpAccountant,
-} from 'gradshape';
+import { type AccountantName, AUTHORS_ORDERS, type PrivacyPhase, rdpAccountant } from 'gradshape';
 import {
   finishedSeeds,
   formatInterval,
@@ -18,14 +12,9 @@ import {
 import { privateModels } from '../paper/private-models.js';
 import { type Figure, lineFigure, type Report, type Series, type Table } from '../report/index.js';
 import type { UtilityResult, UtilitySpec } from '../trials/utility-epsilon.js';
+import { accountants, delta, epsilonOf, shownEpsilon, someEpochs } from './epsilons.js';
 
 type Trial = TrialResult<UtilitySpec, UtilityResult>;
-
-const delta = 1e-5;
-const accountants = ['rdp', 'pld', 'gdp'] as const;
-
-/** Curves by epoch: this many points, each a query of the slowest accountant. */
-const pointsPerCurve = 6;
 
 const titles: Readonly<Record<string, string>> = {
   'dress-coat': 'Dress against coat',
@@ -41,19 +30,6 @@ interface Arm {
   /** ε at δ after so many epochs (default: all). */
   epsilon(accountant: AccountantName, epochs?: number): number;
   accuracies(epoch?: number): number[];
-}
-
-/** ε by what it depends on, so that models and seeds share the query. */
-const known = new Map<string, number>();
-
-function epsilonOf(accountant: AccountantName, phase: PrivacyPhase): number {
-  const key = `${accountant} ${JSON.stringify(phase)}`;
-  let value = known.get(key);
-  if (value === undefined) {
-    value = createAccountant(accountant, [phase]).epsilon(delta).epsilon;
-    known.set(key, value);
-  }
-  return value;
 }
 
 function armsOf(trials: readonly Trial[]): Arm[] {
@@ -146,14 +122,6 @@ function figuresOf(arms: readonly Arm[]): Figure[] {
   ];
 }
 
-function someEpochs(epochs: number): number[] {
-  const count = Math.min(epochs, pointsPerCurve);
-  return Array.from({ length: count }, (_, i) => Math.round(((i + 1) * epochs) / count));
-}
-
-const shown = (epsilon: number): string =>
-  epsilon === Infinity ? '∞' : String(Number(epsilon.toPrecision(4)));
-
 function taskTable(arms: readonly Arm[]): Table {
   const { data, model, epochs, batchSize, learningRate, clipNorm } = arms[0]!.spec;
   const vanilla = arms.find(({ spec }) => spec.noiseMultiplier === null);
@@ -168,7 +136,7 @@ function taskTable(arms: readonly Arm[]): Table {
       cells: [
         arm.name,
         arm.spec.noiseMultiplier === null ? null : arm.spec.noiseMultiplier * clipNorm,
-        ...accountants.map((accountant) => shown(arm.epsilon(accountant))),
+        ...accountants.map((accountant) => shownEpsilon(arm.epsilon(accountant))),
         formatSummary(summarize(arm.accuracies())),
         vanilla === undefined || arm === vanilla ? null : formatInterval(loss(arm, vanilla)),
         formatSummary(summarize(arm.trials.map(({ result }) => Math.max(...result.test)))),
@@ -192,7 +160,7 @@ function summary(arms: readonly Arm[]): string[] {
     if (vanilla === undefined || best === undefined) return [];
     const { data, model } = best.spec;
     return [
-      `${titles[data]}, ${model.toUpperCase()}: ${formatSummary(summarize(best.accuracies()), 3)} at ε = ${shown(best.epsilon('pld'))} (${best.name}), ${formatSummary(summarize(vanilla.accuracies()), 3)} without privacy.`,
+      `${titles[data]}, ${model.toUpperCase()}: ${formatSummary(summarize(best.accuracies()), 3)} at ε = ${shownEpsilon(best.epsilon('pld'))} (${best.name}), ${formatSummary(summarize(vanilla.accuracies()), 3)} without privacy.`,
     ];
   });
   return [
@@ -220,8 +188,8 @@ function paperTable(): Table {
         .epsilon(delta).epsilon;
       return {
         cells: [
-          ...[network, noiseMultiplier, epochs, accuracy, shown(epsilon), shown(theirs)],
-          ...(['rdp', 'pld'] as const).map((name) => shown(epsilonOf(name, phase))),
+          ...[network, noiseMultiplier, epochs, accuracy, shownEpsilon(epsilon), shownEpsilon(theirs)],
+          ...(['rdp', 'pld'] as const).map((name) => shownEpsilon(epsilonOf(name, phase))),
         ],
       };
     }),
