@@ -4,8 +4,12 @@ import {
   exponentialAverage,
   fashionTanhCnn,
   type LabelledSet,
+  type Layer,
   makePrivateWithEpsilon,
+  type Sequential,
+  sequential,
   sgd,
+  sub,
 } from 'gradshape';
 import { loadDressCoat, loadFashionMnist } from '../data/index.js';
 import { defineTrial, type FullSpec, remember } from '../harness/index.js';
@@ -39,7 +43,20 @@ export interface PrivateCnnResult {
 
 type Shared = Record<string, Uint8Array | Float32Array | Int32Array>;
 
+const shape = [28, 28, 1];
 const classes = { 'dress-coat': 2, 'fashion-mnist': 10 };
+
+/** Pixels of [0, 2] to [-1, 1]: by a constant, so that nothing is learnt of the images. */
+const centring: Layer = {
+  kind: 'centring',
+  parameters: () => [],
+  outputShape: (input) => input,
+  apply: ({ x }) => sub(x, 1),
+  toString: () => 'centring()',
+};
+
+const centredTanhCnn = (outputs: number): Sequential =>
+  sequential(centring, ...fashionTanhCnn(shape, outputs).layers);
 
 /** The tanh network by DP-SGD with momentum on Poisson-sampled batches, its noise calibrated to a target ε. */
 export const privateCnn = defineTrial<PrivateCnnSpec, PrivateCnnResult, Shared>({
@@ -52,10 +69,10 @@ export const privateCnn = defineTrial<PrivateCnnSpec, PrivateCnnResult, Shared>(
     heldOut: 0,
     targetEpsilon: 3,
     targetDelta: 1e-5,
-    epochs: 40,
+    epochs: 20,
     batchSize: 2048,
     clipNorm: 0.1,
-    learningRate: 4,
+    learningRate: 8,
     momentum: 0.9,
     decay: 0.95,
   },
@@ -78,7 +95,7 @@ export const privateCnn = defineTrial<PrivateCnnSpec, PrivateCnnResult, Shared>(
     const sets = setsOf(spec, shared);
     using data = engine.dataset(sets.training);
     using evaluated = engine.dataset(sets.evaluated);
-    const model = fashionTanhCnn([28, 28, 1], classes[spec.data]);
+    const model = centredTanhCnn(classes[spec.data]);
     using params = model.init(engine, { seed: seed.init });
     using optimizer = sgd({ learningRate, momentum });
     using training = makePrivateWithEpsilon({
@@ -107,8 +124,8 @@ function setsOf({ data, heldOut }: FullSpec<PrivateCnnSpec>, shared: Shared) {
   const set = (part: string): LabelledSet => ({
     x: shared[`${data} ${part} x`] as Uint8Array,
     y: shared[`${data} ${part} y`] as Int32Array,
-    shape: [28, 28, 1],
-    scale: 1 / 255,
+    shape,
+    scale: 2 / 255,
   });
   const [train, test] = [set('train'), set('test')];
   if (heldOut === 0) return { training: train, evaluated: test };
