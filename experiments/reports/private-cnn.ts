@@ -32,6 +32,28 @@ const published = [
   },
 ];
 
+/**
+ * How the settings were found: accuracy on the last 10,000 training images, trained on the others (seed 1). Batches of 256 and
+ * an eighth of the noise stand for 2048 and the whole: the same noise a step in an eighth of the time, and somewhat worse
+ * (Sander et al. 2023, “TAN Without a Burn”).
+ */
+const search = [
+  { epochs: 40, pixels: '0 to 1', learningRate: 2, schedule: 'constant', weights: 0.8548, average: 0.8562 },
+  { epochs: 20, pixels: '0 to 1', learningRate: 4, schedule: 'constant', weights: 0.8496, average: 0.8528 },
+  { epochs: 20, pixels: '0 to 1', learningRate: 8, schedule: 'constant', weights: 0.8531, average: 0.8607 },
+  { epochs: 20, pixels: '-1 to 1', learningRate: 8, schedule: 'constant', weights: 0.8596, average: 0.8627 },
+  {
+    epochs: 20,
+    pixels: '-1 to 1',
+    learningRate: 8,
+    schedule: 'linear to 0',
+    weights: 0.8575,
+    average: 0.857,
+  },
+  { epochs: 20, pixels: '-1 to 1', learningRate: 16, schedule: 'constant', weights: 0.8321, average: 0.8412 },
+  { epochs: 20, pixels: '-2 to 2', learningRate: 8, schedule: 'constant', weights: 0.8505, average: 0.8522 },
+];
+
 /** The tanh CNN on Fashion-MNIST beside what was published: accuracy against ε, over seeds. */
 export function privateCnnReport(trials: readonly Trial[]): Report {
   const [first] = trials;
@@ -68,8 +90,7 @@ export function privateCnnReport(trials: readonly Trial[]): Report {
       full
         ? 'Published for this network: 0.861 at ε = 2.7 and 0.860 at ε = 3. Theirs are by RDP, ours by PLD, which allows less noise for the same ε.'
         : 'A trial of the machinery, on two of the classes.',
-      'No epoch is chosen on test data. The settings were chosen on held-out training images, a search that ε does not count. The noise is ' +
-        'seeded so that the result can be had again: this very run protects nobody.',
+      'No epoch is chosen on test data. The settings were chosen on held-out training images, a search that ε does not count. The noise is seeded, so that the result can be had again: these very runs protect nobody.',
     ],
     figures: [
       lineFigure({
@@ -126,7 +147,7 @@ export function privateCnnReport(trials: readonly Trial[]): Report {
           },
         ],
       },
-      ...(full ? [publishedTable()] : []),
+      ...(full ? [publishedTable(), searchTable()] : []),
     ],
     csvRows: trials.flatMap(({ spec: { seed, ...rest }, result: one, seconds, key }) =>
       one.weights.map((weights, i) => ({
@@ -145,6 +166,17 @@ function publishedTable(): Table {
     columns: ['', 'model', 'ε', 'test accuracy', 'source'],
     rows: published.map(({ who, model, epsilon, accuracy, source }) => ({
       cells: [who, model, epsilon, accuracy.toFixed(3), source],
+    })),
+  };
+}
+
+function searchTable(): Table {
+  return {
+    title: 'The search for the settings, on 10,000 held-out training images',
+    note: 'Batches of 256 with an eighth of the noise stand for 2048: the same noise a step (40 epochs: 512 with a quarter, 5,000 held-out images). No test image was used; no ε counts it.',
+    columns: ['epochs', 'pixels', 'learning rate', 'schedule', 'last weights', 'averaged weights (0.95)'],
+    rows: search.map(({ epochs, pixels, learningRate, schedule, weights, average }) => ({
+      cells: [epochs, pixels, learningRate, schedule, weights.toFixed(4), average.toFixed(4)],
     })),
   };
 }
