@@ -1,12 +1,15 @@
-// Smoke runs of the main job and of what privacy costs, from the command line; parts of a grid.
+// Smoke runs of the main job and of what privacy costs, from the command line; parts of a grid; what the private CNN counts.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { createAccountant } from 'gradshape';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { LedgerEntry } from '../experiments/harness/ledger.js';
+import { fullSpec, type Trial } from '../experiments/harness/trial.js';
+import { type PrivateCnnSpec, privateCnn } from '../experiments/trials/private-cnn.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const out = mkdtempSync(join(tmpdir(), 'gradshape-'));
@@ -79,6 +82,33 @@ test('utility-epsilon --smoke, on the embedded images alone', () => {
   assert.is(status, 0, stderr);
   assert.match(stdout, /What came out/);
   assertReport('utility');
+});
+
+test('private-cnn --smoke, on the embedded images alone', () => {
+  const { status, stdout, stderr } = run('private-cnn', 'cnn', '--workers', '1');
+  assert.is(status, 0, stderr);
+  assert.match(stdout, /What came out/);
+  assertReport('cnn');
+});
+
+test('the private CNN keeps held-out images from training, and within its target', async () => {
+  const spec: Partial<PrivateCnnSpec> = { data: 'dress-coat', heldOut: 6000, epochs: 1, batchSize: 600 };
+  const full = fullSpec(privateCnn as unknown as Trial, { ...spec, seed: 1 }) as Parameters<
+    typeof privateCnn.run
+  >[0];
+  const shared = await privateCnn.shared!({}, [full]);
+  const { datasetSize, stepsPerEpoch, noiseMultiplier, weights, average } = await privateCnn.run(full, {
+    ...{ kernels: 'base', shared, memo: new Map() },
+  });
+  assert.is(datasetSize, 4800);
+  assert.is(stepsPerEpoch, 8);
+  const phase = { samplingRate: 600 / 4800, noiseMultiplier, steps: 8 };
+  const { epsilon } = createAccountant('pld', [{ mechanism: 'poissonSampledGaussian', ...phase }]).epsilon(
+    1e-5,
+  );
+  assert.ok(epsilon <= 3 && epsilon > 2.98, `ε = ${epsilon}`);
+  assert.is(weights.length, 1);
+  assert.is(average.length, 1);
 });
 
 test.run();

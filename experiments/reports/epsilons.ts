@@ -18,9 +18,6 @@ export function epsilonOf(accountant: AccountantName, phase: PrivacyPhase): numb
   return value;
 }
 
-export const shownEpsilon = (epsilon: number): string =>
-  epsilon === Infinity ? '∞' : String(Number(epsilon.toPrecision(4)));
-
 /** So many of the epochs, spread evenly, the last among them: points of a curve, each a query of the slowest accountant. */
 export function someEpochs(epochs: number, points = 6): number[] {
   const count = Math.min(epochs, points);

@@ -1,8 +1,8 @@
 import { type AccountantName, GradshapeError, type PrivacyPhase } from 'gradshape';
 import { formatSummary, summarize, type TrialResult } from '../harness/index.js';
-import { lineFigure, type Report, type Table } from '../report/index.js';
+import { digits, lineFigure, type Report, type Table } from '../report/index.js';
 import type { PrivateCnnResult, PrivateCnnSpec } from '../trials/private-cnn.js';
-import { accountants, delta, epsilonOf, shownEpsilon, someEpochs } from './epsilons.js';
+import { accountants, delta, epsilonOf, someEpochs } from './epsilons.js';
 
 type Trial = TrialResult<PrivateCnnSpec, PrivateCnnResult>;
 type Which = 'weights' | 'average';
@@ -80,7 +80,7 @@ export function privateCnnReport(trials: readonly Trial[]): Report {
       const { mean, low, high } = accuracies(which, epoch);
       return { x: epsilonAfter(epoch, 'pld'), y: mean, low, high };
     });
-  const [rdp, pld, gdp] = accountants.map((name) => shownEpsilon(epsilonAfter(spec.epochs, name)));
+  const [rdp, pld, gdp] = accountants.map((name) => digits(epsilonAfter(spec.epochs, name)));
   const full = spec.data === 'fashion-mnist';
   const networks = full ? published.filter(({ model }) => model === 'tanh CNN') : [];
   return {
@@ -117,9 +117,9 @@ export function privateCnnReport(trials: readonly Trial[]): Report {
         rows: [
           {
             cells: [
-              ...[spec.data, spec.epochs, spec.batchSize, shownEpsilon(spec.batchSize / result.datasetSize)],
+              ...[spec.data, spec.epochs, spec.batchSize, digits(spec.batchSize / result.datasetSize)],
               ...[spec.epochs * result.stepsPerEpoch, spec.clipNorm, spec.learningRate, spec.momentum],
-              ...[spec.decay, shownEpsilon(result.noiseMultiplier), rdp!, pld!, gdp!],
+              ...[spec.decay, digits(result.noiseMultiplier), rdp!, pld!, gdp!],
               summarize(trials.map(({ seconds }) => seconds / spec.epochs)).mean.toFixed(1),
             ],
           },

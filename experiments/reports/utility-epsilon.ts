@@ -10,9 +10,9 @@ import {
   type TrialResult,
 } from '../harness/index.js';
 import { privateModels } from '../paper/private-models.js';
-import { type Figure, lineFigure, type Report, type Series, type Table } from '../report/index.js';
+import { digits, type Figure, lineFigure, type Report, type Series, type Table } from '../report/index.js';
 import type { UtilityResult, UtilitySpec } from '../trials/utility-epsilon.js';
-import { accountants, delta, epsilonOf, shownEpsilon, someEpochs } from './epsilons.js';
+import { accountants, delta, epsilonOf, someEpochs } from './epsilons.js';
 
 type Trial = TrialResult<UtilitySpec, UtilityResult>;
 
@@ -136,7 +136,7 @@ function taskTable(arms: readonly Arm[]): Table {
       cells: [
         arm.name,
         arm.spec.noiseMultiplier === null ? null : arm.spec.noiseMultiplier * clipNorm,
-        ...accountants.map((accountant) => shownEpsilon(arm.epsilon(accountant))),
+        ...accountants.map((accountant) => digits(arm.epsilon(accountant))),
         formatSummary(summarize(arm.accuracies())),
         vanilla === undefined || arm === vanilla ? null : formatInterval(loss(arm, vanilla)),
         formatSummary(summarize(arm.trials.map(({ result }) => Math.max(...result.test)))),
@@ -160,7 +160,7 @@ function summary(arms: readonly Arm[]): string[] {
     if (vanilla === undefined || best === undefined) return [];
     const { data, model } = best.spec;
     return [
-      `${titles[data]}, ${model.toUpperCase()}: ${formatSummary(summarize(best.accuracies()), 3)} at ε = ${shownEpsilon(best.epsilon('pld'))} (${best.name}), ${formatSummary(summarize(vanilla.accuracies()), 3)} without privacy.`,
+      `${titles[data]}, ${model.toUpperCase()}: ${formatSummary(summarize(best.accuracies()), 3)} at ε = ${digits(best.epsilon('pld'))} (${best.name}), ${formatSummary(summarize(vanilla.accuracies()), 3)} without privacy.`,
     ];
   });
   return [
@@ -188,8 +188,8 @@ function paperTable(): Table {
         .epsilon(delta).epsilon;
       return {
         cells: [
-          ...[network, noiseMultiplier, epochs, accuracy, shownEpsilon(epsilon), shownEpsilon(theirs)],
-          ...(['rdp', 'pld'] as const).map((name) => shownEpsilon(epsilonOf(name, phase))),
+          ...[network, noiseMultiplier, epochs, accuracy, digits(epsilon), digits(theirs)],
+          ...(['rdp', 'pld'] as const).map((name) => digits(epsilonOf(name, phase))),
         ],
       };
     }),
