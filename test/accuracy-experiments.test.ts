@@ -9,11 +9,15 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { LedgerEntry } from '../experiments/harness/ledger.js';
 import { fullSpec, type Trial } from '../experiments/harness/trial.js';
+import type { Table } from '../experiments/report/index.js';
+import { privateCnnReport } from '../experiments/reports/private-cnn.js';
 import { type PrivateCnnSpec, privateCnn } from '../experiments/trials/private-cnn.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const out = mkdtempSync(join(tmpdir(), 'gradshape-'));
 test.after(() => rmSync(out, { recursive: true, force: true }));
+
+const seeds = { data: 1, init: 1, order: 1, noise: 1 };
 
 const run = (name: string, folder: string, ...args: string[]) =>
   spawnSync(process.execPath, [`experiments/${name}.js`, '--smoke', '--out', join(out, folder), ...args], {
@@ -109,6 +113,25 @@ test('the private CNN keeps held-out images from training, and within its target
   assert.ok(epsilon <= 3 && epsilon > 2.98, `ε = ${epsilon}`);
   assert.is(weights.length, 1);
   assert.is(average.length, 1);
+});
+
+test('the report counts the steps that were made, where an epoch is no whole number of them', () => {
+  // 20 epochs of 60,000 / 2048 are 586 steps and not 20 · 30; their ε by PLD is 2.9998 (that of 600: 3.037).
+  const spec = { ...privateCnn.defaults, epochs: 20, batchSize: 2048, seed: seeds };
+  const curve = Array.from({ length: 20 }, (_, i) => i / 20);
+  const result = {
+    noiseMultiplier: 1.3945,
+    datasetSize: 60_000,
+    stepsPerEpoch: 30,
+    weights: curve,
+    average: curve,
+  };
+  const versions = { node: '20', gradshape: '0', kernels: 'base' } as const;
+  const report = privateCnnReport([{ spec, result, versions, key: 'k', seconds: 1, command: 'c' }]);
+  const [{ columns, rows }] = report.tables as [Table];
+  const cell = (column: string) => Number(rows[0]!.cells[columns.indexOf(column)]);
+  assert.is(cell('steps'), 586);
+  assert.ok(Math.abs(cell('ε PLD') - 2.9998) < 1e-3, `ε = ${cell('ε PLD')}`);
 });
 
 test.run();

@@ -1,4 +1,4 @@
-import { type AccountantName, GradshapeError, type PrivacyPhase } from 'gradshape';
+import { type AccountantName, GradshapeError, privacyPlan } from 'gradshape';
 import { formatSummary, summarize, type TrialResult } from '../harness/index.js';
 import { digits, lineFigure, type Report, type Table } from '../report/index.js';
 import type { PrivateCnnResult, PrivateCnnSpec } from '../trials/private-cnn.js';
@@ -64,23 +64,20 @@ export function privateCnnReport(trials: readonly Trial[]): Report {
     );
   }
   const { spec, result } = first;
-  const epsilonAfter = (epochs: number, accountant: AccountantName): number => {
-    const phase: PrivacyPhase = {
-      mechanism: 'poissonSampledGaussian',
-      samplingRate: spec.batchSize / result.datasetSize,
-      noiseMultiplier: result.noiseMultiplier,
-      steps: epochs * result.stepsPerEpoch,
-    };
-    return epsilonOf(accountant, phase);
-  };
-  const accuracies = (which: Which, epoch = spec.epochs) =>
+  const { batchSize, epochs, clipNorm } = spec;
+  const { datasetSize, noiseMultiplier } = result;
+  const plan = privacyPlan({ datasetSize, batchSize, epochs, clipNorm, noiseMultiplier });
+  // Epochs in expectation need not be whole steps: the last one is cut to the plan's.
+  const epsilonAfter = (done: number, accountant: AccountantName): number =>
+    epsilonOf(accountant, plan.phases(Math.min(done * plan.stepsPerEpoch, plan.steps))[0]!);
+  const accuracies = (which: Which, epoch = epochs) =>
     summarize(trials.map((trial) => trial.result[which][epoch - 1]!));
   const curve = (which: Which) =>
-    someEpochs(spec.epochs, 10).map((epoch) => {
+    someEpochs(epochs, 10).map((epoch) => {
       const { mean, low, high } = accuracies(which, epoch);
       return { x: epsilonAfter(epoch, 'pld'), y: mean, low, high };
     });
-  const [rdp, pld, gdp] = accountants.map((name) => digits(epsilonAfter(spec.epochs, name)));
+  const [rdp, pld, gdp] = accountants.map((name) => digits(epsilonAfter(epochs, name)));
   const full = spec.data === 'fashion-mnist';
   const networks = full ? published.filter(({ model }) => model === 'tanh CNN') : [];
   return {
@@ -117,10 +114,10 @@ export function privateCnnReport(trials: readonly Trial[]): Report {
         rows: [
           {
             cells: [
-              ...[spec.data, spec.epochs, spec.batchSize, digits(spec.batchSize / result.datasetSize)],
-              ...[spec.epochs * result.stepsPerEpoch, spec.clipNorm, spec.learningRate, spec.momentum],
-              ...[spec.decay, digits(result.noiseMultiplier), rdp!, pld!, gdp!],
-              summarize(trials.map(({ seconds }) => seconds / spec.epochs)).mean.toFixed(1),
+              ...[spec.data, epochs, batchSize, digits(plan.samplingRate)],
+              ...[plan.steps, clipNorm, spec.learningRate, spec.momentum],
+              ...[spec.decay, digits(noiseMultiplier), rdp!, pld!, gdp!],
+              summarize(trials.map(({ seconds }) => seconds / epochs)).mean.toFixed(1),
             ],
           },
         ],
