@@ -105,6 +105,14 @@ test('arrays: kept, shaped and counted', () => {
 
 test('arrays: what is wrong is named', () => {
   const arrays = (source: Parameters<typeof fromArrays>[0]) => () => fromArrays(source);
+  for (const part of ['x', 'y'] as const) {
+    for (const value of [undefined, null, 3]) {
+      const source = { x: [1], y: [0], name: 'mine', [part]: value };
+      throwsWith('DATA_INVALID', arrays(source as never), new RegExp(`mine: ${part} is ${value};`));
+    }
+  }
+  for (const none of [undefined, null])
+    throwsWith('DATA_INVALID', arrays(none as never), /data: x is undefined/);
   throwsWith('DATA_EMPTY', arrays({ x: [], y: [] }), /empty/);
   throwsWith('SHAPE_MISMATCH', arrays({ x: [1, 2, 3], y: [0, 1] }), /got 3/);
   throwsWith('SHAPE_MISMATCH', arrays({ x: [1, 2, 3, 4], y: [0, 1], shape: [3] }), /2 x 3 = 6/);

@@ -48,9 +48,18 @@ export interface ArraySource {
 /**
  * Checks a user's own arrays and makes a set of them.
  *
- * @throws GradshapeError DATA_EMPTY, SHAPE_MISMATCH, DATA_NOT_FINITE (with row and column), LABEL_OUT_OF_RANGE
+ * @throws GradshapeError DATA_INVALID (x or y is missing), DATA_EMPTY, SHAPE_MISMATCH, DATA_NOT_FINITE (with row and column),
+ *   LABEL_OUT_OF_RANGE
  */
 export function fromArrays(source: ArraySource): LabelledSet {
+  const missing = (['x', 'y'] as const).find((part) => typeof source?.[part]?.length !== 'number');
+  if (missing !== undefined) {
+    throw new GradshapeError(
+      'DATA_INVALID',
+      `${source?.name ?? 'data'}: ${missing} is ${String(source?.[missing])}; expected { x, y }: arrays of the examples' ` +
+        'numbers, one example after another, and of one label an example.',
+    );
+  }
   const { x, y, scale = 1, name = 'data' } = source;
   const count = y.length;
   if (count === 0 || x.length === 0) {
