@@ -6,6 +6,14 @@ import ndarray from 'ndarray';
 import type { DType, Engine, Tensor } from './engine/index.js';
 
 type Numbers = Float32Array | Float64Array | Int32Array;
+type TypedArray =
+  | Numbers
+  | Int8Array
+  | Uint8Array
+  | Uint8ClampedArray
+  | Int16Array
+  | Uint16Array
+  | Uint32Array;
 
 export interface ToNdarrayOptions {
   /** Copies the numbers, so that the array outlives the tensor. @default false */
@@ -47,6 +55,15 @@ export function fromNdarray(
   return tensor;
 }
 
+/** The array's numbers row by row (C order), in an array of their type; without a copy where they lie so already. */
+export function rowMajor<Data extends TypedArray>(array: ndarray.NdArray<Data>): Data {
+  const { data, offset, size } = array;
+  if (isRowMajor(array)) return data.subarray(offset, offset + size) as Data;
+  const out = new (data.constructor as new (length: number) => Data)(size);
+  copyStrided(out, array);
+  return out;
+}
+
 function isRowMajor({ shape, stride }: ndarray.NdArray): boolean {
   let expected = 1;
   for (let axis = shape.length - 1; axis >= 0; axis--) {
@@ -56,7 +73,7 @@ function isRowMajor({ shape, stride }: ndarray.NdArray): boolean {
   return true;
 }
 
-function copyStrided(out: Numbers, array: ndarray.NdArray<ndarray.Data<number>>): void {
+function copyStrided(out: TypedArray, array: ndarray.NdArray<ndarray.Data<number>>): void {
   const { shape, stride } = array;
   const at = shape.map(() => 0);
   let index = array.offset;

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { createEngineSync } from 'gradshape';
-import { fromNdarray, toNdarray } from 'gradshape/ndarray';
+import { fromNdarray, rowMajor, toNdarray } from 'gradshape/ndarray';
 import ndarray from 'ndarray';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -38,7 +38,7 @@ test('a copy outlives the tensor', () => {
   throwsWith('TENSOR_USED_LATE', () => toNdarray(tensor));
 });
 
-test('fromNdarray reads any view: sliced, stepped, reversed, transposed, one element picked', () => {
+test('fromNdarray and rowMajor read any view: sliced, stepped, reversed, transposed, one element picked', () => {
   const views = fc.array(fc.integer({ min: 1, max: 4 }), { minLength: 1, maxLength: 4 }).chain((shape) =>
     fc.record({
       shape: fc.constant(shape),
@@ -63,6 +63,11 @@ test('fromNdarray reads any view: sliced, stepped, reversed, transposed, one ele
         assert.is(tensor.dtype, kind === 'int32' ? 'i32' : 'f32');
         assert.equal([...tensor.values()], rowByRow(view));
       });
+      if (ArrayBuffer.isView(view.data)) {
+        const values = rowMajor(view as ndarray.NdArray<Uint8Array>);
+        assert.is(values.constructor, view.data.constructor);
+        assert.equal([...values], rowByRow(view));
+      }
     }),
     { seed: 1, numRuns: 300 },
   );
@@ -83,6 +88,14 @@ function data(kind: string, size: number): ndarray.Data<number> {
     },
   };
 }
+
+test('rowMajor copies only what does not lie row by row', () => {
+  const array = ndarray(Uint8Array.of(1, 2, 3, 4, 5, 6), [3, 2]);
+  assert.is(rowMajor(array.lo(1)).buffer, array.data.buffer);
+  assert.equal(rowMajor(array.lo(1)), Uint8Array.of(3, 4, 5, 6));
+  assert.is.not(rowMajor(array.transpose(1, 0)).buffer, array.data.buffer);
+  assert.equal(rowMajor(ndarray(new Int32Array(0), [0, 3])), new Int32Array(0));
+});
 
 test('there and back, in the dtype asked for, and empty', () => {
   engine.scope(() => {

@@ -1,20 +1,18 @@
 import { GradshapeError } from 'gradshape';
+import { rowMajor } from 'gradshape/ndarray';
+import ndarray, { type NdArray } from 'ndarray';
 import { readWhole } from './files.js';
 import { fromArrays, type LabelledSet, shareSet } from './set.js';
 
-/** An array from an NPY file, in C order. */
-export interface NpyArray {
-  shape: number[];
-  values:
-    | Uint8Array
-    | Int8Array
-    | Int16Array
-    | Uint16Array
-    | Int32Array
-    | Uint32Array
-    | Float32Array
-    | Float64Array;
-}
+export type NpyValues =
+  | Uint8Array
+  | Int8Array
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | Float32Array
+  | Float64Array;
 
 const TYPES = {
   u1: Uint8Array,
@@ -31,12 +29,12 @@ const TYPES = {
 
 /**
  * Reads NumPy's NPY format, versions 1 to 3 (NEP 1): little-endian numbers of the types b1, u1, i1, u2, i2, u4, i4, i8, f4, f8 in C
- * order. i8 becomes float64 (labels and counts are far below 2^53).
+ * or Fortran order, left as they lie. i8 becomes float64 (labels and counts are far below 2^53).
  *
  * @param path what errors call the file
- * @throws GradshapeError DATA_CORRUPT, DATA_UNSUPPORTED (Fortran order, big-endian, other types)
+ * @throws GradshapeError DATA_CORRUPT, DATA_UNSUPPORTED (big-endian, other types)
  */
-export function readNpy(bytes: Uint8Array, path: string): NpyArray {
+export function readNpy(bytes: Uint8Array, path: string): NdArray<NpyValues> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const magic = String.fromCharCode(...bytes.subarray(0, 6));
   const version = bytes[6] ?? 0;
@@ -63,12 +61,6 @@ export function readNpy(bytes: Uint8Array, path: string): NpyArray {
         `${Object.keys(TYPES).join(', ')}. Save it with .astype('<f4') or .astype('<i4').`,
     );
   }
-  if (order === 'True') {
-    throw new GradshapeError(
-      'DATA_UNSUPPORTED',
-      `${path}: Fortran order is not supported; expected C order. Save numpy.ascontiguousarray(array).`,
-    );
-  }
   const shape = (dimensions.match(/\d+/g) ?? []).map(Number);
   const count = shape.reduce((product, n) => product * n, 1);
   const Type = TYPES[type as keyof typeof TYPES];
@@ -81,8 +73,11 @@ export function readNpy(bytes: Uint8Array, path: string): NpyArray {
   }
   // A copy, because typed arrays must begin at a multiple of their element's size.
   const buffer = new Uint8Array(bytes.subarray(start)).buffer;
-  const values = new Type(buffer);
-  return { shape, values: values instanceof BigInt64Array ? Float64Array.from(values, Number) : values };
+  const stored = new Type(buffer);
+  const values = stored instanceof BigInt64Array ? Float64Array.from(stored, Number) : stored;
+  if (order === 'False') return ndarray<NpyValues>(values, shape);
+  // In Fortran order the first axis lies closest: the transpose of an array in C order.
+  return ndarray<NpyValues>(values, shape.toReversed()).transpose(...[...shape.keys()].reverse());
 }
 
 export interface NpyOptions {
@@ -102,7 +97,7 @@ export interface NpyOptions {
 export async function loadNpy(xPath: string, yPath: string, options: NpyOptions = {}): Promise<LabelledSet> {
   const x = readNpy(await readWhole(xPath), xPath);
   const y = readNpy(await readWhole(yPath), yPath);
-  if (x.shape.length === 0 || x.shape[0] !== y.values.length) {
+  if (x.shape.length === 0 || x.shape[0] !== y.size) {
     throw new GradshapeError(
       'SHAPE_MISMATCH',
       `${xPath} has shape [${x.shape}], ${yPath} has shape [${y.shape}]; expected [count, ...] and [count].`,
@@ -112,8 +107,8 @@ export async function loadNpy(xPath: string, yPath: string, options: NpyOptions 
   return shareSet(
     fromArrays({
       ...options,
-      x: x.values,
-      y: y.values,
+      x: rowMajor(x),
+      y: rowMajor(y),
       shape: options.shape ?? (rest.length > 0 ? rest : [1]),
       name: `${xPath}, ${yPath}`,
     }),
