@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { flipLabels } from 'gradshape';
+import ndarray from 'ndarray';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { imageGrid } from '../experiments/report/index.js';
@@ -44,7 +45,7 @@ test('distinct poisons are counted by pixels and label; a grid shows them', () =
     ],
   );
   const { html } = imageGrid('Poisons', 'All', [
-    { pixels: Uint8Array.of(0, 255), width: 2, height: 1, caption: '2 × “coat” & more' },
+    { pixels: ndarray(Uint8Array.of(0, 255), [1, 2]), caption: '2 × “coat” & more' },
   ]);
   assert.match(html, /width="8" height="4"/);
   assert.match(html, /&amp; more/);

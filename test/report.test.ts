@@ -1,3 +1,5 @@
+import { decode } from 'fast-png';
+import ndarray from 'ndarray';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
@@ -12,7 +14,9 @@ import {
 import {
   type Comparison,
   disagreements,
+  imageGrid,
   lineFigure,
+  pngAddress,
   type RunFacts,
   reportPage,
   terminalTable,
@@ -228,6 +232,39 @@ test('a figure draws its lines, its interval and the paper’s point, and names 
   for (const text of ['vanilla', 'clip norm 4', 'ratio', '40%', 'Hollow diamonds']) assert.match(page, text);
   assert.is(page.match(/class="mark-line role-mark/g)?.length, 2);
   assert.match(page, 'class="mark-area role-mark');
+});
+
+/** The pixels of a PNG in an address, and its size. */
+function shownPixels(address: string) {
+  const [, base64] = /^data:image\/png;base64,(.*)$/.exec(address)!;
+  const { width, height, channels, data } = decode(Buffer.from(base64!, 'base64'));
+  return { width, height, channels, data: [...data] };
+}
+
+test('a picture shows its pixels, whatever way they lie', () => {
+  // Value 10 · row + column; the picture is its rows 1 and 2, columns 3 to 0.
+  const grey = ndarray(
+    Uint8Array.from({ length: 40 }, (_, i) => 10 * Math.floor(i / 10) + (i % 10)),
+    [4, 10],
+  );
+  const part = grey.lo(1, 0).hi(2, 4).step(1, -1);
+  const rows = { width: 4, height: 2, channels: 1, data: [13, 12, 11, 10, 23, 22, 21, 20] };
+  assert.equal(shownPixels(pngAddress(part)), rows);
+  const turned = { width: 2, height: 4, channels: 1, data: [13, 23, 12, 22, 11, 21, 10, 20] };
+  assert.equal(shownPixels(pngAddress(part.transpose(1, 0))), turned);
+  // Planes of red, green and blue, as CIFAR-10 has them.
+  const planes = ndarray(
+    Uint8Array.of(1, 2, 3, 4, 5, 6, 101, 102, 103, 104, 105, 106, 201, 202, 203, 204, 205, 206),
+    [3, 2, 3],
+  );
+  const pixels = [1, 2, 3, 4, 5, 6].flatMap((red) => [red, 100 + red, 200 + red]);
+  assert.equal(shownPixels(pngAddress(planes.transpose(1, 2, 0))), {
+    ...{ width: 3, height: 2, channels: 3 },
+    data: pixels,
+  });
+  const { html } = imageGrid('Pictures', 'All', [{ pixels: part, caption: 'rows' }], 3);
+  const [, address, width, height] = /src="([^"]*)" width="(\d+)" height="(\d+)"/.exec(html)!;
+  assert.equal([shownPixels(address!), width, height], [rows, '12', '6']);
 });
 
 test('a table for the terminal lines its numbers up', () => {

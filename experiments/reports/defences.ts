@@ -1,6 +1,7 @@
 import { formatInterval, formatSummary, groupBy, summarize, type TrialResult } from '../harness/index.js';
 import { imageGrid, type Report, type Section, type Table } from '../report/index.js';
 import type { DefenceResult, DefenceSpec } from '../trials/defence.js';
+import { poisonPictures } from './poison-pictures.js';
 
 type Trial = TrialResult<DefenceSpec, DefenceResult>;
 
@@ -126,12 +127,7 @@ export function poisonPictures(byAttack: ReadonlyMap<string, Trial[]>): Section[
       imageGrid(
         `Poisons: ${attack}`,
         'The first distinct poisons, most copies first, of one seed.',
-        group[0]!.result.distinct.map(({ label, copies, pixels }) => ({
-          pixels: new Uint8Array(Buffer.from(pixels, 'base64')),
-          width: 28,
-          height: 28,
-          caption: `${copies.toLocaleString('en-US')} × “${label === 0 ? 'dress' : 'coat'}”`,
-        })),
+        poisonPictures(group[0]!.result.distinct),
         3,
       ),
     );

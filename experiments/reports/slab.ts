@@ -4,6 +4,7 @@ import type { DistinctPoison } from '../tasks/distinct.js';
 import type { SlabResult, SlabSpec } from '../trials/slab.js';
 import { slab } from '../trials/slab.js';
 import { indiscriminateReport } from './indiscriminate.js';
+import { poisonPictures } from './poison-pictures.js';
 
 type Trial = TrialResult<SlabSpec, SlabResult>;
 
@@ -125,12 +126,6 @@ function pictures(trials: readonly Trial[]): Section[] {
   );
   return [...byRatio].map(([ratio, group]) => {
     const { distinct } = group[0]!.result;
-    const images = distinct.map(({ label, copies, pixels }) => ({
-      pixels: new Uint8Array(Buffer.from(pixels, 'base64')),
-      width: 28,
-      height: 28,
-      caption: `${copies.toLocaleString('en-US')} × “${label === 0 ? 'dress' : 'coat'}”`,
-    }));
     const accuracy = formatSummary(
       summarize(
         group
@@ -141,7 +136,7 @@ function pictures(trials: readonly Trial[]): Section[] {
     return imageGrid(
       `The poisons at ${Math.round(ratio * 100)} %`,
       `Every distinct poison, with its label and number of copies. Vanilla test accuracy with them: ${accuracy}.`,
-      images,
+      poisonPictures(distinct),
     );
   });
 }
