@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { GradshapeError } from 'gradshape';
+import { rowMajor } from 'gradshape/ndarray';
+import ndarray from 'ndarray';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { cleanCopies } from '../experiments/attacks/clean-copies.js';
@@ -16,6 +18,7 @@ import {
   gradientTexts,
 } from '../experiments/paper/index.js';
 import { overall } from '../experiments/report/overall.js';
+import { confidencePixels } from '../experiments/reports/decision-boundary.js';
 import { boundaryLength, centres, field } from '../experiments/trials/decision-boundary.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -57,6 +60,7 @@ for (const [name, run] of runs) {
     assert.match(stdout, /What came out/);
     const page = readFileSync(join(out, name, 'report.html'), 'utf8');
     assert.match(page, /<svg role="img"/);
+    if (name === 'decision-boundary') assert.match(page, /<image [^>]*"data:image\/png;base64,iVBOR/);
     assert.not.match(page, /NaN|undefined/);
     assert.ok(readFileSync(join(out, name, 'results.csv'), 'utf8').split('\r\n').length > 2);
   });
@@ -129,9 +133,29 @@ test('two moons: half circles with Gaussian noise, classes in turn, the same for
 
 test('a straight boundary is as long as the field is wide', () => {
   const cells = 40;
-  const flat = centres(cells).map(([, y]) => (y > 0 ? 1 : 0));
-  assert.ok(Math.abs(boundaryLength(flat, cells) - (field.to[0] - field.from[0])) < 1e-9);
-  assert.is(boundaryLength(flat.fill(1), cells), 0);
+  const heights = centres(cells).pick(null, null, 1);
+  const upper = ndarray(
+    rowMajor(heights).map((y) => (y > 0 ? 1 : 0)),
+    [cells, cells],
+  );
+  assert.ok(Math.abs(boundaryLength(upper) - (field.to[0] - field.from[0])) < 1e-9);
+  assert.ok(Math.abs(boundaryLength(upper.transpose(1, 0)) - (field.to[1] - field.from[1])) < 1e-9);
+  upper.data.fill(1);
+  assert.is(boundaryLength(upper), 0);
+});
+
+test('a picture of probabilities: the upper row on top, each in its colour', () => {
+  const pixels = confidencePixels(ndarray([0, 0.5, 1, 0.125, 0.25, 0.75], [2, 3]));
+  assert.equal(pixels.shape, [2, 3, 3]);
+  const [blue, lightBlue, white, lightOrange, orange] = [
+    [19, 75, 133],
+    [137, 187, 221],
+    [243, 238, 234],
+    [243, 165, 91],
+    [127, 59, 8],
+  ];
+  const between = [78, 131, 177];
+  assert.equal([...rowMajor(pixels)], [between, lightBlue, lightOrange, blue, white, orange].flat());
 });
 
 test('clean copies keep their labels', () => {

@@ -1,3 +1,4 @@
+import ndarray, { type NdArray } from 'ndarray';
 import { twoMoons } from '../data/two-moons.js';
 import {
   finishedSeeds,
@@ -7,9 +8,15 @@ import {
   summarize,
   type TrialResult,
 } from '../harness/index.js';
-import type { Comparison, Figure, Report, Table } from '../report/index.js';
 import {
-  centres,
+  type Comparison,
+  type Figure,
+  type Pixels,
+  pngAddress,
+  type Report,
+  type Table,
+} from '../report/index.js';
+import {
   type DecisionBoundaryResult,
   type DecisionBoundarySpec,
   field,
@@ -136,23 +143,47 @@ function table(arms: readonly Arm[]): Table {
   };
 }
 
+/** Colours of probabilities 0 to 1, evenly spaced: blue, white, orange. */
+const ramp = [
+  [19, 75, 133],
+  [137, 187, 221],
+  [243, 238, 234],
+  [243, 165, 91],
+  [127, 59, 8],
+] as const;
+
+/** Probabilities by row from the bottom and column, as the pixels of a picture. */
+export function confidencePixels(grid: NdArray<number[]>): Pixels {
+  const upright = grid.step(-1, 1);
+  const [rows, columns] = grid.shape as [number, number];
+  const pixels = ndarray(new Uint8Array(rows * columns * 3), [rows, columns, 3]);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      color(upright.get(row, column)).forEach((value, channel) => {
+        pixels.set(row, column, channel, value);
+      });
+    }
+  }
+  return pixels;
+}
+
+function color(p: number): number[] {
+  const at = p * (ramp.length - 1);
+  const i = Math.min(Math.floor(at), ramp.length - 2);
+  return ramp[i]!.map((from, channel) => Math.round(from + (at - i) * (ramp[i + 1]![channel]! - from)));
+}
+
 /** The first seed's confidence over the plane, and its training points. */
 function heatmap({ name, trials: [trial] }: Arm): Figure {
   const { spec, result } = trial!;
-  const { cells } = spec;
-  const [width, height] = [0, 1].map((axis) => (field.to[axis]! - field.from[axis]!) / cells) as [
-    number,
-    number,
-  ];
-  const values = centres(cells).map(([x, y], i) => ({
-    ...{ x: x - width / 2, x2: x + width / 2, y: y - height / 2, y2: y + height / 2 },
-    p: result.grid[i]!,
-  }));
+  const picture = confidencePixels(ndarray([...result.grid], [spec.cells, spec.cells]));
   const { x, y } = twoMoons({ count: 1000, noise: spec.moonNoise, seed: spec.seed.data });
+  const places = ndarray(x as Float32Array, [1000, 2]);
   const points = Array.from({ length: 700 }, (_, i) => ({
-    ...{ x: x[2 * i]!, y: x[2 * i + 1]! },
+    ...{ x: places.get(i, 0), y: places.get(i, 1) },
     moon: y[i] === 0 ? 'upper moon' : 'lower moon',
   }));
+  const corners = { x: field.from[0], x2: field.to[0], y: field.from[1], y2: field.to[1] };
   const axis = { grid: false, title: null };
   const scale = (i: 0 | 1) => ({ domain: [field.from[i], field.to[i]], nice: false });
   const at = {
@@ -167,16 +198,21 @@ function heatmap({ name, trials: [trial] }: Arm): Figure {
       height: 340,
       layer: [
         {
-          data: { values },
-          mark: { type: 'rect', strokeWidth: 0 },
+          data: { values: [corners] },
+          mark: { type: 'image', aspect: false, smooth: false, url: pngAddress(picture) },
           encoding: {
             ...at,
             x2: { field: 'x2' },
             y2: { field: 'y2' },
+            // The picture has its colours; this makes their legend.
             color: {
-              field: 'p',
+              datum: 0,
               type: 'quantitative',
-              scale: { scheme: 'blueorange', domain: [0, 1] },
+              scale: {
+                domain: ramp.map((_, i) => i / (ramp.length - 1)),
+                range: ramp.map((rgb) => `rgb(${rgb})`),
+                interpolate: 'rgb',
+              },
               legend: { title: 'p(lower)' },
             },
           },

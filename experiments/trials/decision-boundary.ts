@@ -6,6 +6,7 @@ import {
   type Parameters,
   privateStep,
   relu,
+  reshape,
   type Sequential,
   seededNoise,
   sequential,
@@ -14,6 +15,8 @@ import {
   trainEpoch,
   vanillaStep,
 } from 'gradshape';
+import { fromNdarray, rowMajor, toNdarray } from 'gradshape/ndarray';
+import ndarray, { type NdArray } from 'ndarray';
 import { twoMoons } from '../data/two-moons.js';
 import { defineTrial, remember } from '../harness/index.js';
 
@@ -89,43 +92,56 @@ export const decisionBoundary = defineTrial<DecisionBoundarySpec, DecisionBounda
     }
     step.free();
     const grid = confidences(engine, model, params, spec.cells);
+    const values = Array.from(rowMajor(grid));
     return {
       train: evaluate(model, params, train).accuracy,
       test: evaluate(model, params, test).accuracy,
-      grid: grid.map((p) => Math.round(p * 1000) / 1000),
-      uncertain: grid.filter((p) => Math.max(p, 1 - p) < 0.9).length / grid.length,
-      boundary: boundaryLength(grid, spec.cells),
+      grid: values.map((p) => Math.round(p * 1000) / 1000),
+      uncertain: values.filter((p) => Math.max(p, 1 - p) < 0.9).length / values.length,
+      boundary: boundaryLength(grid),
       weightNorm: Math.sqrt(params.values().reduce((sum, w) => sum + w * w, 0)),
     };
   },
 });
 
-/** The cells' centres, row by row from the bottom. */
-export function centres(cells: number): [number, number][] {
+/** The cells' centres: [row, column, axis], rows from the bottom. */
+export function centres(cells: number): NdArray<Float32Array> {
   const at = (axis: 0 | 1, i: number) =>
     field.from[axis] + ((i + 0.5) * (field.to[axis] - field.from[axis])) / cells;
-  return Array.from({ length: cells * cells }, (_, i) => [at(0, i % cells), at(1, Math.floor(i / cells))]);
+  const places = ndarray(new Float32Array(cells * cells * 2), [cells, cells, 2]);
+  for (let row = 0; row < cells; row++) {
+    for (let column = 0; column < cells; column++) {
+      places.set(row, column, 0, at(0, column));
+      places.set(row, column, 1, at(1, row));
+    }
+  }
+  return places;
 }
 
-function confidences(engine: Engine, model: Sequential, params: Parameters, cells: number): number[] {
+/** Probability of class 1 at each cell: [row, column], rows from the bottom. */
+type Grid = NdArray<Float32Array>;
+
+function confidences(engine: Engine, model: Sequential, params: Parameters, cells: number): Grid {
   return engine.scope(() => {
-    const x = engine.tensor(centres(cells).flat(), [cells * cells, 2]);
-    const probabilities = softmax(model.predict(params, x)).values();
-    return Array.from({ length: cells * cells }, (_, i) => probabilities[2 * i + 1]!);
+    const x = reshape(fromNdarray(engine, centres(cells)), [cells * cells, 2]);
+    const probabilities = reshape(softmax(model.predict(params, x)), [cells, cells, 2]);
+    return toNdarray(probabilities, { copy: true }).pick(null, null, 1) as Grid;
   });
 }
 
 /** The sides between neighbouring cells of different classes, added up. */
-export function boundaryLength(grid: readonly number[], cells: number): number {
-  const [width, height] = [0, 1].map((axis) => (field.to[axis]! - field.from[axis]!) / cells) as [
-    number,
-    number,
-  ];
+export function boundaryLength(grid: Grid): number {
+  const [rows, columns] = grid.shape as [number, number];
+  const width = (field.to[0] - field.from[0]) / columns;
+  const height = (field.to[1] - field.from[1]) / rows;
+  const isLower = (row: number, column: number) => grid.get(row, column) >= 0.5;
   let length = 0;
-  grid.forEach((p, i) => {
-    const differs = (j: number) => p >= 0.5 !== grid[j]! >= 0.5;
-    if ((i + 1) % cells !== 0 && differs(i + 1)) length += height;
-    if (i + cells < grid.length && differs(i + cells)) length += width;
-  });
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      const own = isLower(row, column);
+      if (column + 1 < columns && isLower(row, column + 1) !== own) length += height;
+      if (row + 1 < rows && isLower(row + 1, column) !== own) length += width;
+    }
+  }
   return length;
 }
