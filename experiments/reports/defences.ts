@@ -1,7 +1,7 @@
 import { formatInterval, formatSummary, groupBy, summarize, type TrialResult } from '../harness/index.js';
 import { imageGrid, type Report, type Section, type Table } from '../report/index.js';
 import type { DefenceResult, DefenceSpec } from '../trials/defence.js';
-import { poisonPictures } from './poison-pictures.js';
+import { picturesOf } from './poison-pictures.js';
 
 type Trial = TrialResult<DefenceSpec, DefenceResult>;
 
@@ -127,7 +127,7 @@ export function poisonPictures(byAttack: ReadonlyMap<string, Trial[]>): Section[
       imageGrid(
         `Poisons: ${attack}`,
         'The first distinct poisons, most copies first, of one seed.',
-        poisonPictures(group[0]!.result.distinct),
+        picturesOf(group[0]!.result.distinct),
         3,
       ),
     );

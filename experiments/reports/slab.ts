@@ -4,7 +4,7 @@ import type { DistinctPoison } from '../tasks/distinct.js';
 import type { SlabResult, SlabSpec } from '../trials/slab.js';
 import { slab } from '../trials/slab.js';
 import { indiscriminateReport } from './indiscriminate.js';
-import { poisonPictures } from './poison-pictures.js';
+import { picturesOf } from './poison-pictures.js';
 
 type Trial = TrialResult<SlabSpec, SlabResult>;
 
@@ -136,7 +136,7 @@ function pictures(trials: readonly Trial[]): Section[] {
     return imageGrid(
       `The poisons at ${Math.round(ratio * 100)} %`,
       `Every distinct poison, with its label and number of copies. Vanilla test accuracy with them: ${accuracy}.`,
-      poisonPictures(distinct),
+      picturesOf(distinct),
     );
   });
 }
