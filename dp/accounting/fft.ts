@@ -74,12 +74,14 @@ export function inverseFft(re: Float64Array, im: Float64Array): void {
  * signal's spectrum at −k is the conjugate of that at k; in bit-reversed order −k lies mirrored inside its power-of-two block.
  */
 export function powerOfSpectrum(re: Float64Array, im: Float64Array, exponent: number): void {
+  const vanishing = Math.exp(-400 / exponent); // squared moduli whose power is below 1e-86: 0 for all that follows
   const raise = (at: number, mirror: number): void => {
     let baseRe = re[at]!;
     let baseIm = im[at]!;
-    let outRe = 1;
+    const vanishes = baseRe * baseRe + baseIm * baseIm < vanishing;
+    let outRe = vanishes ? 0 : 1;
     let outIm = 0;
-    for (let e = exponent; e > 0; e = Math.floor(e / 2)) {
+    for (let e = vanishes ? 0 : exponent; e > 0; e = Math.floor(e / 2)) {
       if (e % 2 === 1) {
         const r = outRe * baseRe - outIm * baseIm;
         outIm = outRe * baseIm + outIm * baseRe;

@@ -22,6 +22,11 @@ function inverseMixtureLoss(q: number, loss: number): number {
   return ratio > -1 ? Math.log1p(ratio) : Number.NEGATIVE_INFINITY;
 }
 
+/** The outcome z where log (P/Q)(z) = logRatio; −∞ where no outcome has so low a ratio. */
+export function outcomeAt({ q, sigma }: Step, logRatio: number): number {
+  return 0.5 + sigma * sigma * inverseMixtureLoss(q, logRatio);
+}
+
 /** The state at a cell's edge: tails of both normals beyond it, and the same under Q times exp(loss), with their error. */
 interface Edge {
   readonly u: [number, number];
@@ -99,25 +104,33 @@ class StepLoss {
     return this.weightP[0] * part(0.5) + this.weightP[1] * part(-0.5);
   }
 
-  /** Shares the mass of the cells between grid points `from` and `to` among those points; mass[i] is point first + i. */
-  fill(mass: Float64Array, first: number, from: number, to: number, h: number): void {
+  /** Shares the mass of the losses in [from, to] among the grid points beside them; mass[i] is that of point first + i. */
+  fill(mass: Float64Array, first: number, { h, shift }: Grid, from: number, to: number): void {
+    if (!(from < to)) return;
     const shrink = Math.exp(-h);
     const width = -Math.expm1(-h);
     let lo = newEdge();
     let hi = newEdge();
-    this.edge(from * h, lo);
-    for (let i = from; i < to; i++) {
-      this.edge((i + 1) * h, hi);
+    this.edge(from, lo);
+    const start = Math.max(first, Math.floor((from - shift) / h));
+    const end = Math.min(first + mass.length - 1, Math.ceil((to - shift) / h));
+    for (let i = start; i < end; i++) {
+      const point = i * h + shift;
+      const above = Math.min((i + 1) * h + shift, to);
+      const below = Math.max(point, from);
+      if (!(below < above)) continue;
+      this.edge(above, hi);
+      const ratio = Math.exp(below - above);
       let underP = 0;
-      let underQ = 0; // times exp(i·h)
+      let underQ = 0; // times the exponential of the cell's lower end
       for (let j = 0; j < 2; j++) {
         underP += between(lo.u[j]!, hi.u[j]!, lo.tail[j]!, hi.tail[j]!, this.weightP[j]!);
         if (this.weightQ[j] === 0) continue;
         const total = this.weightQ[j]! * lo.level;
-        underQ += between(lo.u[j]!, hi.u[j]!, lo.scaled[j]!, shrink * hi.scaled[j]!, total);
+        underQ += between(lo.u[j]!, hi.u[j]!, lo.scaled[j]!, ratio * hi.scaled[j]!, total);
       }
       underP = Math.max(0, underP);
-      const shared = (underQ - shrink * underP - lo.error - hi.error) / width;
+      const shared = (underQ * Math.exp(point - below) - shrink * underP - lo.error - hi.error) / width;
       const lower = Math.min(Math.max(0, shared), underP);
       mass[i - first]! += lower;
       mass[i + 1 - first]! += underP - lower;
@@ -126,7 +139,13 @@ class StepLoss {
   }
 }
 
-/** A loss distribution on the points (first + i)·h, and the mass counted as an infinite loss. */
+/** The grid of losses shift + i·h. */
+export interface Grid {
+  h: number;
+  shift: number;
+}
+
+/** A loss distribution on the grid points from `first` on, and the mass counted as an infinite loss. */
 export interface GridLoss {
   first: number;
   mass: Float64Array;
@@ -168,18 +187,45 @@ export function lossRange(step: Step, direction: Direction, tail: number): LossR
   return { lowest: lower.quantile('lower', tail), highest: upper.quantile('upper', tail) };
 }
 
-/** One step on the grid of width h: mass below `range` is raised to its lower end, mass above it becomes infinite. */
-export function discretise(step: Step, direction: Direction, h: number, range: LossRange): GridLoss {
+/**
+ * One step's losses between −`within` and `within` on a grid, with all that lies beyond `range`: below, it is raised to the
+ * lowest point, and above, it becomes infinite. Losses in `range` further out than `within` are left out.
+ */
+export function discretise(
+  step: Step,
+  direction: Direction,
+  h: number,
+  range: LossRange,
+  within = Infinity,
+): GridLoss {
   const { upper, lower } = sides(step, direction);
-  const first = Math.floor(range.lowest / h);
-  const last = Math.max(first + 1, Math.ceil(range.highest / h));
+  const from = Math.max(range.lowest, -within);
+  const to = Math.min(range.highest, within);
+  const first = Math.floor(from / h);
+  const last = Math.max(first + 1, Math.ceil(to / h));
+  const grid = { h, shift: 0 };
   const mass = new Float64Array(last - first + 1);
-  mass[0] = lower.below(first * h);
-  if (upper === lower) upper.fill(mass, first, first, last, h);
-  else {
-    lower.fill(mass, first, first, 0, h);
-    upper.fill(mass, first, 0, last, h);
-    mass[-first]! += 1 - upper.above(0) - lower.below(0);
-  }
-  return { first, mass, infinite: upper.above(last * h) };
+  mass[Math.ceil(from / h) - first]! += lower.below(range.lowest);
+  lower.fill(mass, first, grid, from, Math.min(to, 0));
+  upper.fill(mass, first, grid, Math.max(from, 0), to);
+  if (upper !== lower) mass[-first]! += 1 - upper.above(0) - lower.below(0);
+  return { first, mass, infinite: upper.above(range.highest) };
+}
+
+/** One step's losses in `range` further out than `beyond`, on a grid that holds 0 + shift among its points. */
+export function discretiseOuter(
+  step: Step,
+  direction: Direction,
+  grid: Grid,
+  range: LossRange,
+  beyond: number,
+): GridLoss {
+  const { upper, lower } = sides(step, direction);
+  const { h, shift } = grid;
+  const first = Math.min(0, Math.floor((range.lowest - shift) / h));
+  const last = Math.max(1, Math.ceil((range.highest - shift) / h));
+  const mass = new Float64Array(last - first + 1);
+  lower.fill(mass, first, grid, range.lowest, -beyond);
+  upper.fill(mass, first, grid, beyond, range.highest);
+  return { first, mass, infinite: 0 };
 }
