@@ -1,3 +1,4 @@
+import { accountingFigures } from './accounting.js';
 import { watched } from './anatomy.js';
 import type { Figure } from './measure.js';
 
@@ -80,6 +81,8 @@ const rules: readonly BarRule[] = [
   atMost('step/W3/ghost', 'ms', 4),
   atMost('step/W4/vanilla', 'ms', 400),
   atMost('memory/W4/ghost', 'MB', 300),
+  ...accountingFigures('rdp').map((name) => atMost(name, 'ms', 5)),
+  ...accountingFigures('pld').map((name) => atMost(name, 'ms', 500)),
   [
     'cold start beyond an empty process',
     ['cold-start', 'cold-start/empty-node'],

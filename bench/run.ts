@@ -7,6 +7,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { supportsRelaxedSimd } from 'gradshape';
 import { terminalTable } from '../experiments/report/table.js';
 import { installRuntimes } from '../test/install-runtimes.js';
+import { accountingSuite } from './accounting.js';
 import { anatomySuite } from './anatomy.js';
 import { barsOf } from './bars.js';
 import { cnnSuite } from './cnn.js';
@@ -17,7 +18,16 @@ import type { Figure, Setting } from './measure.js';
 import { noiseSuite } from './noise.js';
 import { stepSuite } from './steps.js';
 
-const suites = [gemmSuite, convSuite, noiseSuite, stepSuite, cnnSuite, anatomySuite, coldStartSuite];
+const suites = [
+  gemmSuite,
+  convSuite,
+  noiseSuite,
+  stepSuite,
+  cnnSuite,
+  anatomySuite,
+  accountingSuite,
+  coldStartSuite,
+];
 
 interface Options {
   readonly only?: string;
