@@ -346,5 +346,7 @@ export function pldBound(components: readonly Component[], query: PldQuery): Pld
     return 'epsilon' in query ? { value: logVariation, roundingCost: 0 } : null;
   }
   const worst = add.value <= remove.value ? remove : add;
-  return 'epsilon' in query && logVariation < worst.value ? { value: logVariation, roundingCost: 0 } : worst;
+  return 'epsilon' in query && !(worst.value <= logVariation)
+    ? { value: logVariation, roundingCost: 0 }
+    : worst;
 }
