@@ -74,7 +74,7 @@ export function inverseFft(re: Float64Array, im: Float64Array): void {
  * signal's spectrum at −k is the conjugate of that at k; in bit-reversed order −k lies mirrored inside its power-of-two block.
  */
 export function powerOfSpectrum(re: Float64Array, im: Float64Array, exponent: number): void {
-  const vanishing = Math.exp(-400 / exponent); // squared moduli whose power is below 1e-86: 0 for all that follows
+  const vanishing = Math.exp(-400 / exponent); // squared moduli whose power is below 1e-86: far below the error of a spectrum with a 1 in it
   const raise = (at: number, mirror: number): void => {
     let baseRe = re[at]!;
     let baseIm = im[at]!;

@@ -4,8 +4,11 @@ import { minimiseOverPositive } from './minimise.js';
 import type { GridLoss } from './pld-grid.js';
 
 const EPSILON_64 = 2.220446049250313e-16;
-/** log of the tilted probability left outside the window, at either end. */
-const LOG_OUTSIDE = -28;
+/**
+ * log of the tilted probability left outside the window, at either end: below what float64 resolves, because it is a floor
+ * under δ, and the tilt needn't be the best one where a loss or two make up all of δ.
+ */
+const LOG_OUTSIDE = -40;
 
 /** One step on the grid, tilted, and how often it is taken. */
 export interface GridStep {
@@ -103,7 +106,7 @@ function modulo(a: number, n: number): number {
   return ((a % n) + n) % n;
 }
 
-/** Raises 1 − sum + (re + i·im), |re + i·im| ≤ sum, to a power in place, with an error of power·sum units in the last place. */
+/** Raises 1 − sum + (re + i·im), |re + i·im| ≤ sum, to a power in place, relatively off by 20·power·sum/|base|² units. */
 function powerNearOne(re: Float64Array, im: Float64Array, sum: number, power: number): void {
   for (let k = 0; k < re.length; k++) {
     const x = re[k]! - sum;
@@ -146,8 +149,8 @@ export function compose(steps: GridStep[], h: number, t: number, window: Window)
     // Each output is a sum over paths of log₂ n butterflies, each with a relative error of a few units in the last place.
     const transformError = 4 * EPSILON_64 * bits * sum;
     for (let k = 0; k < n; k++) {
-      const size = mostlyZero ? 1 - 2 * sum : Math.sqrt(re[k]! * re[k]! + im[k]! * im[k]!);
-      const rounding = 3 * EPSILON_64 * (mostlyZero ? sum : 1);
+      const size = Math.hypot(mostlyZero ? 1 - sum + re[k]! : re[k]!, im[k]!);
+      const rounding = EPSILON_64 * (mostlyZero ? (20 * sum) / (size * size) : 3);
       const relative = count * (transformError / size + rounding);
       relativeError[k]! += relative;
       if (relative > 0.2) logLargest[k]! += count * Math.log(size + transformError);

@@ -253,11 +253,11 @@ function boundInDirection(
       'logDelta' in query
         ? minimiseOverPositive((t) => (moment(t) - query.logDelta) / t, start, search)
         : minimiseOverPositive((t) => moment(t) - t * query.epsilon, start, search);
-    // (The truncated outcomes, at most 1e-5 of δ, must not tip the comparison.)
+    // (The truncated outcomes, at most 1e-5 of δ on either side, must not tip the comparison.)
     const cautious =
       'logDelta' in query
-        ? chernoff.value + 2e-5 / chernoff.t
-        : logAdd(chernoff.value, Math.log(tail * steps));
+        ? chernoff.value + 3e-5 / chernoff.t
+        : logAdd(chernoff.value, Math.log(2 * tail * steps));
     if (cautious < known) return { value: cautious, roundingCost: 0 };
     if ('epsilon' in query && Math.log(tail * steps) > chernoff.value - 16 && tail > 1e-300) {
       tail = Math.exp(chernoff.value - 23) / steps; // what is truncated should not weigh
