@@ -280,7 +280,7 @@ test('the statement says what holds, and only then calls it private', () => {
   assert.is(statement.guarantees.length, 3);
   assert.is(statement.epsilon, accountant.epsilon(1e-5).epsilon);
   const text = formatStatement(statement, 80);
-  assert.match(text, '(ε = 1.861, δ = 1e-5)-differentially private');
+  assert.match(text, '(ε = 1.862, δ = 1e-5)-differentially private');
   assert.match(text, 'adding or removing one');
   assert.match(text, 'Not covered');
   assert.ok(text.split('\n').every((line) => line.length <= 80));
