@@ -7,6 +7,7 @@ import {
   calibrateNoiseMultiplier,
   createAccountant,
   formatStatement,
+  GradshapeError,
   type GroupCertificate,
   groupCertificate,
   type PrivacyEvent,
@@ -76,6 +77,12 @@ await runMain(async () => {
     .option('--out <DIR>', 'folder for the report', path.join('results', 'privacy'));
   parse(command, process.argv.slice(2));
   const options = command.opts<Options>();
+  if (options.batch > options.n) {
+    throw new GradshapeError(
+      'BATCH_SIZE_OUT_OF_RANGE',
+      `--batch is ${options.batch}, and there are ${options.n} examples (--n); expected a batch of 1 to ${options.n}.`,
+    );
+  }
 
   const calibrations = options.targetEpsilon === undefined ? [] : calibrate(options, options.targetEpsilon);
   const noise = calibrations.find(({ name }) => name === options.accountant)?.sigma ?? options.noise;

@@ -23,11 +23,13 @@ test('statement, accountants and epochs, with a report', () => {
     'RDP',
     'PLD',
     'GDP',
-    '1.0828',
     'sampled-group',
   ]) {
     assert.match(stdout, text);
   }
+  // The truth by an inverse Laplace transform of the composed loss, in Python: 1.0825917.
+  const pld = Number(/PLD +│ +([\d.]+) +│ bound/.exec(stdout)![1]);
+  assert.ok(pld >= 1.0825917 && pld < 1.0825917 * 1.001, String(pld));
   assert.match(readFileSync(join(folder, 'report.html'), 'utf8'), '<svg');
   assert.is(readFileSync(join(folder, 'results.csv'), 'utf8').trim().split('\n').length, 6);
 });
@@ -59,6 +61,12 @@ test('no noise is said, bad input is refused with its range', () => {
   assert.is(status, 1);
   assert.match(stderr, 'DELTA_OUT_OF_RANGE: delta must be strictly between 0 and 1; given: 2.');
   assert.is(existsSync(join(folder, 'none')), false);
+});
+
+test('a batch larger than the set is named', () => {
+  const { stderr, status } = run('--n', '100', '--batch', '200', '--out', join(folder, 'none'));
+  assert.is(status, 1);
+  assert.match(stderr, 'BATCH_SIZE_OUT_OF_RANGE: --batch is 200, and there are 100 examples');
 });
 
 test.run();

@@ -127,7 +127,7 @@ export function logMoment(
       }
     }
     // Of many panels only a few matter: those near where the integrand peaks.
-    const heights = panels.length > 60 ? panels.map(({ middle }) => integrand(base, middle).exponent) : [];
+    const heights = panels.length > 8 ? panels.map(({ middle }) => integrand(base, middle).exponent) : [];
     const bar = heights.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY) - 150;
     panels.forEach(({ middle, half }, i) => {
       const near = Math.max(...heights.slice(Math.max(0, i - 1), i + 2));
