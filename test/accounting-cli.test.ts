@@ -17,14 +17,7 @@ test('statement, accountants and epochs, with a report', () => {
   const options = '--n 60000 --batch 600 --epochs 5 --noise 1.1 --delta 1e-5'.split(' ');
   const { stdout, status, stderr } = run(...options, '--out', folder);
   assert.is(status, 0, stderr);
-  for (const text of [
-    '-differentially private',
-    'Not covered',
-    'RDP',
-    'PLD',
-    'GDP',
-    'sampled-group',
-  ]) {
+  for (const text of ['-differentially private', 'Not covered', 'RDP', 'PLD', 'GDP', 'sampled-group']) {
     assert.match(stdout, text);
   }
   // The truth by an inverse Laplace transform of the composed loss, in Python: 1.0825917.

@@ -149,7 +149,8 @@ export function compose(steps: GridStep[], h: number, t: number, window: Window)
     // Each output is a sum over paths of log₂ n butterflies, each with a relative error of a few units in the last place.
     const transformError = 4 * EPSILON_64 * bits * sum;
     for (let k = 0; k < n; k++) {
-      const size = Math.hypot(mostlyZero ? 1 - sum + re[k]! : re[k]!, im[k]!);
+      const [x, y] = [mostlyZero ? 1 - sum + re[k]! : re[k]!, im[k]!];
+      const size = Math.sqrt(x * x + y * y); // ten times as fast as Math.hypot; a size that underflows is below its error
       const rounding = EPSILON_64 * (mostlyZero ? (20 * sum) / (size * size) : 3);
       const relative = count * (transformError / size + rounding);
       relativeError[k]! += relative;
