@@ -23,7 +23,7 @@ function inverseMixtureLoss(q: number, loss: number): number {
 }
 
 /** The outcome z where log (P/Q)(z) = logRatio; −∞ where no outcome has so low a ratio. */
-export function outcomeAt({ q, sigma }: Step, logRatio: number): number {
+export function outcomeAt({ q, sigma }: Pick<Step, 'q' | 'sigma'>, logRatio: number): number {
   return 0.5 + sigma * sigma * inverseMixtureLoss(q, logRatio);
 }
 

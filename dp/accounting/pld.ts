@@ -24,6 +24,7 @@ import {
   type Window,
 } from './pld-compose.js';
 import { discretise, discretiseOuter, type LossRange, lossRange, outcomeAt } from './pld-grid.js';
+import { inClosedForm, sampledStepDelta, sampledStepEpsilon } from './sampled-step.js';
 import { erf, logAdd, normalQuantile } from './special-functions.js';
 
 const EPSILON_64 = 2.220446049250313e-16;
@@ -331,6 +332,20 @@ function logTotalVariation(components: readonly Component[]): number {
   return Math.log(-Math.expm1(logSame));
 }
 
+/** A single Poisson-sampled step needs no grid; null for anything else, or where the closed form doesn't reach. */
+function singleStep(components: readonly Component[], query: PldQuery): PldAnswer | null {
+  const [step] = components;
+  if (components.length !== 1 || step!.count !== 1 || step!.sampling !== 'poisson' || step!.q === 1)
+    return null;
+  const { q, sigma } = step!;
+  if ('logDelta' in query) {
+    const epsilon = sampledStepEpsilon(q, sigma, Math.exp(query.logDelta));
+    return epsilon === null ? null : { value: epsilon, roundingCost: 0 };
+  }
+  if (!inClosedForm(query.epsilon)) return null;
+  return { value: Math.log(sampledStepDelta(q, sigma, query.epsilon)), roundingCost: 0 };
+}
+
 /**
  * An upper bound on ε at δ, or on log δ at ε, for the composed components (σ > 0): the worse of adding and removing an
  * example. Null (or NaN) where no affordable grid resolves it.
@@ -338,6 +353,8 @@ function logTotalVariation(components: readonly Component[]): number {
 export function pldBound(components: readonly Component[], query: PldQuery): PldAnswer | null {
   const logVariation = logTotalVariation(components) + 1e-12;
   if ('logDelta' in query && logVariation <= query.logDelta) return { value: 0, roundingCost: 0 };
+  const exact = singleStep(components, query);
+  if (exact !== null) return exact;
   const symmetric = components.every((c) => c.sampling !== 'poisson');
   const remove = boundInDirection(components, 'remove', query);
   const add =
