@@ -1,4 +1,5 @@
 /** The Gaussian mechanism in closed form (Balle and Wang 2018, theorem 8). */
+import { firstBelow } from './minimise.js';
 import { erfcx, normalCdf, normalQuantile } from './special-functions.js';
 
 /**
@@ -20,13 +21,6 @@ export function gaussianDelta(mu: number, epsilon: number): number {
 export function gaussianEpsilon(mu: number, delta: number): number {
   if (mu === Infinity) return Infinity;
   if (gaussianDelta(mu, 0) <= delta) return 0;
-  let lo = 0;
-  let hi = Math.max(mu * (mu / 2 - normalQuantile(delta)), Number.MIN_VALUE); // here Φ(a) alone is δ
-  while (hi - lo > 4e-16 * hi) {
-    const mid = lo + (hi - lo) / 2;
-    if (mid <= lo || mid >= hi) break;
-    if (gaussianDelta(mu, mid) > delta) lo = mid;
-    else hi = mid;
-  }
-  return hi;
+  const hi = Math.max(mu * (mu / 2 - normalQuantile(delta)), Number.MIN_VALUE); // here Φ(a) alone is δ
+  return firstBelow((epsilon) => gaussianDelta(mu, epsilon), delta, hi);
 }

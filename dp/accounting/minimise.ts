@@ -69,3 +69,16 @@ export function minimiseOverIntegers(f: (t: number) => number, max: number): { t
   for (let t = lo; t <= hi; t++) if (at(t) < at(best)) best = t;
   return { t: best, value: at(best) };
 }
+
+/** The least x ≤ hi, rounded up, at which a decreasing function is no longer above `level`; it isn't at hi, and is at 0. */
+export function firstBelow(f: (x: number) => number, level: number, hi: number): number {
+  let lo = 0;
+  let high = hi;
+  while (high - lo > 4e-16 * high) {
+    const middle = lo + (high - lo) / 2;
+    if (middle <= lo || middle >= high) break;
+    if (f(middle) > level) lo = middle;
+    else high = middle;
+  }
+  return high;
+}

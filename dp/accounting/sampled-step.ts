@@ -1,4 +1,5 @@
 /** One step of the Poisson-sampled Gaussian in closed form: no grid, so that even a single rare loss is met exactly. */
+import { firstBelow } from './minimise.js';
 import { outcomeAt } from './pld-grid.js';
 import { logNormalTail, normalCdf, normalTail } from './special-functions.js';
 
@@ -27,17 +28,9 @@ export function sampledStepDelta(q: number, sigma: number, epsilon: number): num
 
 /** The ε at δ of one step, rounded up; null where it is above 500. */
 export function sampledStepEpsilon(q: number, sigma: number, delta: number): number | null {
-  if (sampledStepDelta(q, sigma, 0) <= delta) return 0;
-  let lo = 0;
-  let hi = MAX_EPSILON;
-  if (sampledStepDelta(q, sigma, hi) > delta) return null;
-  while (hi - lo > 4e-16 * hi) {
-    const middle = lo + (hi - lo) / 2;
-    if (middle <= lo || middle >= hi) break;
-    if (sampledStepDelta(q, sigma, middle) > delta) lo = middle;
-    else hi = middle;
-  }
-  return hi;
+  const at = (epsilon: number): number => sampledStepDelta(q, sigma, epsilon);
+  if (at(0) <= delta) return 0;
+  return at(MAX_EPSILON) > delta ? null : firstBelow(at, delta, MAX_EPSILON);
 }
 
 /** Whether `sampledStepDelta` holds at this ε. */
