@@ -32,6 +32,8 @@ export interface BatchOptions {
   readonly seed?: number;
   /** The step, counted from 0. @default 0 */
   readonly step?: number;
+  /** The group that each example's gradient is summed in, where the lot's drawing decides it: see `lotGroups`. */
+  readonly groups?: Int32Array;
 }
 
 /** A batch: tensors whose axis 0 is the examples. */
@@ -87,7 +89,7 @@ export class Dataset {
    * The examples of these indices, in the open scope: x f32 [batch, ...shape] (scaled), y i32 [batch].
    * @throws INDEX_OUT_OF_RANGE, SEED_INVALID
    */
-  batch(indices: ArrayLike<number>, { seed, step = 0 }: BatchOptions = {}): Batch {
+  batch(indices: ArrayLike<number>, { seed, step = 0, groups }: BatchOptions = {}): Batch {
     const { engine } = this;
     const n = indices.length;
     if (seed !== undefined) checkSeed('batch', seed);
@@ -124,7 +126,12 @@ export class Dataset {
       );
       kernels.gatherI32(y.address, at.address, n, this.labels.address);
     }
-    const examples: Examples = { indices: at, random: seed === undefined ? null : { seed, step } };
+    const examples: Examples = {
+      indices: at,
+      random: seed === undefined ? null : { seed, step },
+      groups: groups ?? null,
+      source: this,
+    };
     x.examples = examples;
     y.examples = examples;
     x.gathered = { squaredNorms: () => this.squaredNorms(), indices: at, intact: true };

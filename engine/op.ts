@@ -41,10 +41,12 @@ export interface PerExampleRule<A> {
   weightedSum(use: Use<A>, weights: number, out: number, accumulate: boolean): void;
   /** Norms and dot products without forming the gᵢ; absent where instantiating is always the cheaper. */
   readonly ghost?: {
+    /** T: how many products an example's gradient is the sum of. `weightedSum` forms each example's sum by itself. */
+    positions(use: Use<A>): number;
     /** The book-keeping rule: ghost where 2T² < d·p, a formula, so that bits don't depend on the machine. */
     cheaper(use: Use<A>): boolean;
-    /** ‖gᵢ‖² to f64 [batch]. */
-    squaredNorms(use: Use<A>, out: number): void;
+    /** ‖gᵢ‖² to f64 [batch], and, where terms is not 0, the norms of the T products added up, to terms, f64 [batch]. */
+    squaredNorms(use: Use<A>, out: number, terms: number): void;
     /** ⟨gᵢ, direction⟩ to f64 [batch]; `direction` is f32 [p]. */
     dots(use: Use<A>, direction: number, out: number): void;
   };

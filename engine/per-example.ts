@@ -1,10 +1,12 @@
 import { type BatchLoss, type BatchTensors, type RuledUse, trace } from './batch-gradient.js';
-import { checkFlat, checkSums, type Weights, weightsTensor } from './checks.js';
+import { checkFlat, checkSums, type Weights } from './checks.js';
 import type { Engine } from './engine.js';
 import { GradshapeError } from './errors.js';
+import { GradientsSlice, type SliceableGradients, usedWeights, weightedSumsOf } from './gradients-slice.js';
 import { LoopGradients } from './loop-gradients.js';
 import type { Use } from './op.js';
 import type { ParameterEntry, Parameters } from './parameters.js';
+import { sliceExamples, sliceRows } from './slice-tensor.js';
 import { bytesPerElement, type Tensor } from './tensor.js';
 
 /**
@@ -49,19 +51,25 @@ export interface PerExampleGradients {
   /** f32 [batch] */
   readonly losses: Tensor;
   readonly batch: number;
-  /** ‖gᵢ‖ over all trainable parameters, or over one. @throws PARAMETER_UNKNOWN */
+  /**
+   * ‖gᵢ‖ over all trainable parameters, or over one; where a gradient is a sum over positions that is never formed, what its
+   * rounding can add to it is counted, so that no more is summed than was measured. @throws PARAMETER_UNKNOWN
+   */
   norms(parameter?: string): Norms;
   /** ⟨gᵢ, direction⟩, f64 [batch]; `direction` is flat, laid out like the parameters. */
   dots(direction: Tensor): Tensor;
   /**
-   * Σᵢ wᵢ·gᵢ for each row of weights: flat tensors laid out like the parameters, 0 for frozen ones.
-   * @param weights null: all ones
+   * Σᵢ wᵢ·gᵢ for each row of weights: flat tensors laid out like the parameters, 0 for frozen ones. More than 256 examples are
+   * summed in groups, and the groups in float64 (docs/arithmetic.md).
+   * @param weights finite numbers; null: all ones
    * @param into tensors to add to, one a row; default: new ones in the open scope
    */
   weightedSums(weights: readonly (Weights | null)[], into?: readonly Tensor[]): Tensor[];
   /** All gradients, f32 [batch, parameters]. */
   array(): Tensor;
-  /** Makes the gradients that are not finite count as 0 in sums that give them weight 0. */
+  /** The gradients of the examples from…to−1, as views. */
+  slice(from: number, to: number): PerExampleGradients;
+  /** Makes the gradients that are not finite 0: they add nothing to sums, whatever their weights. Their norms stay as they were. */
   discardNonFinite(): void;
 }
 
@@ -107,7 +115,7 @@ type Held =
   | { readonly entry: ParameterEntry; readonly kind: 'ghost'; readonly of: RuledUse }
   | { readonly entry: ParameterEntry; readonly kind: 'rows'; readonly rows: Tensor };
 
-class RuledGradients implements PerExampleGradients {
+class RuledGradients implements SliceableGradients {
   readonly fallback: string | null;
   readonly batch: number;
   private readonly engine: Engine;
@@ -142,7 +150,9 @@ class RuledGradients implements PerExampleGradients {
   private hold(entry: ParameterEntry): Held {
     const uses = this.uses.get(entry)!;
     const of = uses[0]!;
-    if (uses.length === 1 && of.rule.ghost?.cheaper(of.use)) return { entry, kind: 'ghost', of };
+    // What an op saved may not be cut into examples; such a rule instantiates.
+    const ghost = uses.length === 1 && of.use.saved.length === 0 && of.rule.ghost?.cheaper(of.use);
+    if (ghost) return { entry, kind: 'ghost', of };
     const rows = this.engine.allocate(
       [this.batch, entry.size],
       'f32',
@@ -194,9 +204,21 @@ class RuledGradients implements PerExampleGradients {
     this.params.get(parameter);
     const entry = this.params.entries.find(({ name }) => name === parameter)!;
     const held = this.heldOf(entry);
-    if (held?.kind === 'ghost') held.of.rule.ghost!.squaredNorms(held.of.use, squared.address);
+    if (held?.kind === 'ghost') this.ghostNorms(held, squared);
     else if (held) kernels.rowSquaredNorms(squared.address, held.rows.address, this.batch, entry.size, 0);
     return squared;
+  }
+
+  private ghostNorms({ entry, of: { rule, use } }: Held & { kind: 'ghost' }, squared: Tensor): void {
+    const ghost = rule.ghost!;
+    const positions = ghost.positions(use);
+    if (positions === 1) {
+      ghost.squaredNorms(use, squared.address, 0);
+      return;
+    }
+    const terms = this.examplesTensor();
+    ghost.squaredNorms(use, squared.address, terms.address);
+    raiseNorms(squared.view() as Float64Array, terms.view() as Float64Array, positions, entry.size);
   }
 
   /** What is held of a parameter; under `materialize`, its columns of the array. Undefined when the loss doesn't use it. */
@@ -246,28 +268,34 @@ class RuledGradients implements PerExampleGradients {
 
   weightedSums(weights: readonly (Weights | null)[], into?: readonly Tensor[]): Tensor[] {
     checkSums(weights, into, this.params);
-    return weights.map((row, i) => {
-      const at = row === null ? 0 : weightsTensor(this.engine, row, this.batch).address;
-      const out = into?.[i] ?? this.engine.allocate([this.params.size], 'f32', 'weightedSums');
-      this.weightedSum(at, out, into !== undefined);
-      return out;
-    });
+    return weightedSumsOf(this, weights, into);
   }
 
-  /** @param weights their address; 0: all ones */
-  private weightedSum(weights: number, out: Tensor, accumulate: boolean): void {
-    const { kernels } = this.engine;
+  addRange(weights: Tensor | null, from: number, to: number, into: Tensor, accumulate: boolean): void {
+    const { engine, params } = this;
+    const { kernels } = engine;
     const add = accumulate ? 1 : 0;
+    const at = weights === null ? 0 : usedWeights(weights, this.discarded, from).address;
+    const columnSums = (out: number, rows: Tensor, size: number): void =>
+      kernels.columnSums(out, rows.address + from * size * 4, at, to - from, size, add);
     if (this.whole !== null) {
-      kernels.columnSums(out.address, this.whole.address, weights, this.batch, this.params.size, add);
+      columnSums(into.address, this.whole, params.size);
       return;
     }
-    if (!accumulate) this.fillUncovered(out);
+    if (!accumulate) this.fillUncovered(into);
     for (const held of this.held) {
-      const at = out.address + held.entry.offset * 4;
-      if (held.kind === 'ghost') held.of.rule.weightedSum(this.useOf(held.of), weights, at, accumulate);
-      else kernels.columnSums(at, held.rows.address, weights, this.batch, held.entry.size, add);
+      const out = into.address + held.entry.offset * 4;
+      if (held.kind === 'rows') columnSums(out, held.rows, held.entry.size);
+      else held.of.rule.weightedSum(sliceUse(this.useOf(held.of), from, to), at, out, accumulate);
     }
+  }
+
+  slice(from: number, to: number): PerExampleGradients {
+    return new GradientsSlice(this, from, to);
+  }
+
+  get size(): number {
+    return this.params.size;
   }
 
   private fillUncovered(out: Tensor): void {
@@ -319,4 +347,38 @@ function nonFiniteExamples(norms: Norms): number[] {
   const squared = norms.squared.view();
   for (let i = 0; i < squared.length; i++) if (!Number.isFinite(squared[i])) found.push(i);
   return found;
+}
+
+/** Half a unit in the last place of float32 and of float64. */
+const u = 1 / 16777216;
+const u64 = 1 / 9007199254740992;
+
+/**
+ * What a sum over T positions is at most, in the float32 in which it is added, from what it is measured to be in float64. With
+ * ρ = Σ_t ‖a_t‖‖b_t‖ the measured square is right to (d + T²)·2⁻⁵³·ρ², and forming the gradient rounds it by at most
+ * (T + 3)·2⁻²⁴·ρ (docs/arithmetic.md, lemmas 1 and 2). Only where positions cancel is that more than rounding.
+ */
+function raiseNorms(squared: Float64Array, terms: Float64Array, positions: number, size: number): void {
+  const measured = (size + positions * positions) * u64;
+  const formed = (positions + 3) * u;
+  for (let i = 0; i < squared.length; i++) {
+    const scale = terms[i]!;
+    const norm = Math.sqrt(squared[i]! + measured * scale * scale) + formed * scale;
+    squared[i] = norm * norm;
+  }
+}
+
+/** A use by the examples from…to−1 alone. */
+function sliceUse(use: Use, from: number, to: number): Use {
+  if (from === 0 && to === use.batch) return use;
+  const { examples } = use.output;
+  const part = examples && sliceExamples(examples, from, to);
+  const slice = (tensor: Tensor): Tensor => sliceRows(tensor, from, to, part);
+  return {
+    ...use,
+    inputs: use.inputs.map((input) => (input.examples === null ? input : slice(input))),
+    output: slice(use.output),
+    dOutput: slice(use.dOutput),
+    batch: to - from,
+  };
 }

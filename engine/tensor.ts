@@ -66,6 +66,10 @@ export interface Examples {
   readonly indices: Tensor | null;
   /** Seed and step of the run, for dropout; null where none were given. */
   readonly random: { readonly seed: number; readonly step: number } | null;
+  /** The group that each example is summed in, one number an example. @default see `Grouping` */
+  readonly groups?: Int32Array | null;
+  /** The data set that they come from. */
+  readonly source?: object | null;
 }
 
 /** Rows that were copied from a data set, whose norms are known once for all. */

@@ -14,17 +14,8 @@ const stored = (t: Tensor, transposed = false): Stored => ({
 /** Rows of `t` an example has. */
 const positionsOf = (t: Tensor, batch: number): number => (batch === 0 ? 1 : t.size / batch / columnsOf(t));
 
-/** One weight an example → one an example and position; 0 (all ones) stays 0. */
-function weightsByRow(
-  use: Pick<Use, 'engine' | 'kernels' | 'batch'>,
-  weights: number,
-  positions: number,
-): number {
-  if (weights === 0 || positions === 1) return weights;
-  const rows = use.engine.allocate([use.batch * positions], 'f32', 'weightedSums');
-  use.kernels.copyStrided(rows.address, weights, 1, 1, use.batch, positions, 0, 0, 1, 0);
-  return rows.address;
-}
+/** The most positions whose products one block of the matrix product sums from 0. */
+export const mostGhostPositions = 384;
 
 /** A product with so few columns leaves examples of weight 0 out by itself, in place. */
 const streamedColumns = 7;
@@ -51,12 +42,35 @@ function fewExamples(
   return { count, weights: kept, rows };
 }
 
+interface Factors {
+  readonly a: Tensor;
+  readonly b: Tensor;
+  readonly positions: number;
+  readonly inner: number;
+  readonly outer: number;
+}
+
+/** Σᵢ wᵢ·(Σ_t a[i, t]ᵀ · b[i, t]), each example's sum formed by itself. */
+function sumOverPositions(
+  { engine, kernels, batch }: Pick<Use, 'engine' | 'kernels' | 'batch'>,
+  { a, b, positions, inner, outer }: Factors,
+  weights: number,
+  out: number,
+  accumulate: boolean,
+): void {
+  const scales = engine.allocate([positions], 'f32', 'weightedSums').address;
+  kernels.sumOverPositions(
+    ...([out, a.address, b.address, weights, batch, positions, inner, outer] as const),
+    ...([accumulate ? 1 : 0, scales, engine.gemmScratch] as const),
+  );
+}
+
 /**
  * A weight in a matrix product with the batch: ghost norms (Goodfellow 2015 for one position, Li et al. 2022 for
  * more), and sums of weighted gradients as one product Aᵀ · diag(w) · B (book-keeping, Bu et al. 2023).
  */
 export function denseWeightRule<A>(sides: Sides<A>): PerExampleRule<A> {
-  const factors = (use: Use<A>) => {
+  const factors = (use: Use<A>): Factors => {
     const [a, b] = sides(use);
     return { a, b, positions: positionsOf(a, use.batch), inner: columnsOf(a), outer: columnsOf(b) };
   };
@@ -78,19 +92,25 @@ export function denseWeightRule<A>(sides: Sides<A>): PerExampleRule<A> {
     },
     weightedSum(use, weights, out, accumulate) {
       const { a, b, positions, inner, outer } = factors(use);
+      if (weights !== 0 && positions > 1) {
+        sumOverPositions(use, { a, b, positions, inner, outer }, weights, out, accumulate);
+        return;
+      }
       const few = outer <= streamedColumns ? null : fewExamples(use, weights, [a, b]);
       const batch = few?.count ?? use.batch;
-      const scaleK = weightsByRow({ ...use, batch }, few?.weights ?? weights, positions);
+      const scaleK = few?.weights ?? weights;
       const left = { address: few?.rows[0] ?? a.address, columns: inner, transposed: true };
       const right = { address: few?.rows[1] ?? b.address, columns: outer };
       gemm(use.engine, [inner, outer, batch * positions], left, right, out, { accumulate, scaleK });
     },
     ghost: {
+      positions: (use) => factors(use).positions,
       cheaper(use) {
         const { positions, inner, outer } = factors(use);
-        return positions === 1 || 2 * positions * positions < inner * outer;
+        const fewer = 2 * positions * positions < inner * outer && positions <= mostGhostPositions;
+        return positions === 1 || fewer;
       },
-      squaredNorms(use, out) {
+      squaredNorms(use, out, terms) {
         const { a, b, positions, inner, outer } = factors(use);
         if (positions === 1 && a.gathered?.intact) {
           const { squaredNorms, indices } = a.gathered;
@@ -104,7 +124,7 @@ export function denseWeightRule<A>(sides: Sides<A>): PerExampleRule<A> {
           );
           return;
         }
-        use.kernels.ghostNorms(out, a.address, b.address, use.batch, positions, inner, outer, 0);
+        use.kernels.ghostNorms(out, terms, a.address, b.address, use.batch, positions, inner, outer, 0);
       },
       dots(use, direction, out) {
         // ⟨Σ_t aᵀb, V⟩ = Σ_t ⟨a·V, b⟩
@@ -133,19 +153,19 @@ export const denseBiasRule: PerExampleRule<unknown> = {
   },
   weightedSum(use, weights, out, accumulate) {
     const { kernels, batch, dOutput } = use;
+    const columns = columnsOf(dOutput);
     const positions = positionsOf(dOutput, batch);
-    const scale = weightsByRow(use, weights, positions);
-    kernels.columnSums(
-      out,
-      dOutput.address,
-      scale,
-      batch * positions,
-      columnsOf(dOutput),
-      accumulate ? 1 : 0,
-    );
+    let rows = dOutput.address;
+    if (weights !== 0 && positions > 1) {
+      rows = use.engine.allocate([batch, columns], 'f32', 'weightedSums').address;
+      kernels.instantiateRowSums(rows, dOutput.address, batch, positions, columns, columns, 0);
+    }
+    const count = weights === 0 ? batch * positions : batch;
+    kernels.columnSums(out, rows, weights, count, columns, accumulate ? 1 : 0);
   },
   // At one position, the gradients are dOutput's rows.
   ghost: {
+    positions: ({ batch, dOutput }) => positionsOf(dOutput, batch),
     cheaper: ({ batch, dOutput }) => positionsOf(dOutput, batch) === 1,
     squaredNorms({ kernels, batch, dOutput }, out) {
       kernels.rowSquaredNorms(out, dOutput.address, batch, columnsOf(dOutput), 0);

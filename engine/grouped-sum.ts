@@ -1,0 +1,59 @@
+import { Grouping, type Run } from './grouping.js';
+import type { Parameters } from './parameters.js';
+import type { BlockTensor, Examples } from './tensor.js';
+
+/**
+ * A sum of gradients over a lot that comes in pieces: within a group in float32, over groups in float64, so that what one
+ * example adds is what it would add to any other lot, to a fraction of a percent (docs/arithmetic.md). As long as there is one
+ * group, `part` is the sum.
+ */
+export class GroupedSum {
+  /** The open group's sum, f32, laid out like the parameters. Add to it what `runs` says belongs there. */
+  readonly part: BlockTensor;
+  private readonly grouping = new Grouping();
+  private total: BlockTensor | null = null;
+  /** Groups whose sums are in `total`. */
+  private closed = 0;
+
+  constructor(private readonly params: Parameters) {
+    this.part = params.engine.allocateBlock([params.size], 'f32', 'the sum of shaped gradients');
+  }
+
+  /** The next examples' runs: `close` the open group before those that say so. */
+  runs(examples: Examples | null, count: number): readonly Run[] {
+    return this.grouping.runs(examples, count);
+  }
+
+  close(): void {
+    const { engine, size } = this.params;
+    this.total ??= engine.allocateBlock([size], 'f64', 'the sum over groups');
+    engine.kernels.moveToF64(this.total.address, this.part.address, size);
+    this.closed++;
+  }
+
+  /** The groups' sum in float64 where there is more than one; null where `part` is all. */
+  get overGroups(): BlockTensor | null {
+    return this.closed === 0 ? null : this.total;
+  }
+
+  /** Brings the open group to the others, where there are others: `overGroups` is then the whole sum, and `part` that to float32. */
+  settle(): void {
+    if (this.closed === 0) return;
+    const { engine, size } = this.params;
+    this.close();
+    engine.kernels.addFromF64(this.part.address, this.total!.address, 0, 0, size);
+  }
+
+  clear(): void {
+    const { kernels } = this.params.engine;
+    kernels.fill(this.part.address, 0, this.part.size);
+    if (this.closed > 0) kernels.fill(this.total!.address, 0, this.part.size * 2);
+    this.closed = 0;
+    this.grouping.clear();
+  }
+
+  free(): void {
+    this.part.free();
+    this.total?.free();
+  }
+}
