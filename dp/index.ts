@@ -26,6 +26,7 @@ export {
 } from './noise.js';
 export { type PrivacyPlan, type PrivacyPlanOptions, privacyPlan, type Sampling } from './plan.js';
 export { type PrivateStep, type PrivateStepOptions, privateStep } from './private-step.js';
+export type { Release } from './release.js';
 export {
   fixedSizeSampler,
   poissonSampler,

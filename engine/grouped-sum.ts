@@ -36,12 +36,17 @@ export class GroupedSum {
     return this.closed === 0 ? null : this.total;
   }
 
-  /** Brings the open group to the others, where there are others: `overGroups` is then the whole sum, and `part` that to float32. */
+  /** Brings the open group to the others, where there are others: `overGroups` is then the whole sum. */
   settle(): void {
-    if (this.closed === 0) return;
-    const { engine, size } = this.params;
-    this.close();
-    engine.kernels.addFromF64(this.part.address, this.total!.address, 0, 0, size);
+    if (this.closed > 0) this.close();
+  }
+
+  /** The settled sum in float32: `part`. */
+  rounded(): BlockTensor {
+    const { part, overGroups } = this;
+    if (overGroups !== null)
+      part.engine.kernels.addFromF64(part.address, overGroups.address, 0, 0, part.size);
+    return part;
   }
 
   clear(): void {

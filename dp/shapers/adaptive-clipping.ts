@@ -65,7 +65,6 @@ export function adaptiveClipping(options: AdaptiveClippingOptions = {}): Adaptiv
       const squared = g.norms().squared.view();
       for (let i = 0; i < squared.length; i++) count += Math.sqrt(squared[i]!) <= clipNorm ? 0.5 : -0.5;
       const factors = clipFactors(g.norms(), { clipNorm: clipNorm * tightening });
-      g.discardNonFinite();
       g.weightedSums([factors], [sum]);
       return factors;
     },
@@ -93,6 +92,9 @@ export function adaptiveClipping(options: AdaptiveClippingOptions = {}): Adaptiv
         const next = clipNorm * exponent.item();
         if (next > 0 && next < Infinity) clipNorm = next;
       });
+      count = 0;
+    },
+    discard() {
       count = 0;
     },
     state: () => ({ clipNorm }),
