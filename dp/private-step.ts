@@ -67,7 +67,7 @@ export interface PrivateStep extends TrainingStep {
  * clipping's place. The step keeps no account of privacy: see `makePrivate`.
  *
  * One example more or less moves the sum before noise by at most C, in the arithmetic that runs and for any data
- * (docs/arithmetic.md): where there is noise, gradients are clipped 0.8 % below C, and the sum's rounding has the rest.
+ * (docs/arithmetic.md): where there is noise, gradients are clipped 1 % below C, and the sum's rounding has the rest.
  *
  * After an error in `accumulate` the step refuses to go on until `discard()`. `finish` noises once: if the update then throws, a
  * second `finish` goes on from the same noisy sum.
@@ -104,11 +104,13 @@ export function privateStep(options: PrivateStepOptions): PrivateStep {
     const { examples } = g.losses;
     const context = { step, tightening: releases.tightening(step, examples?.groups != null) };
     if (shaper.wholeBatch) return shaper.accumulate(g, sum.part, context);
-    const runs = sum.runs(examples, g.batch).map(({ from, to, closes }): Weights | undefined => {
+    const runs = sum.runs(examples, g.batch);
+    if (runs.length === 1 && !runs[0]!.closes) return shaper.accumulate(g, sum.part, context);
+    const weights = runs.map(({ from, to, closes }) => {
       if (closes) sum.close();
-      return shaper.accumulate(to - from === g.batch ? g : g.slice(from, to), sum.part, context);
+      return shaper.accumulate(g.slice(from, to), sum.part, context);
     });
-    return runs.length === 1 ? runs[0] : joined(runs, g.batch);
+    return observer && joined(weights, g.batch);
   };
 
   return {

@@ -38,7 +38,7 @@ export interface Shaper {
   bound(step: number): number | null;
   /**
    * Adds the shaped gradients of a batch, or of a part of it, to the sum. The step has made gradients that are not finite 0 (their
-   * norms still say so), and gives the examples in runs of at most 256, unless the rule must see the whole batch. Called in a scope.
+   * norms still say so), and gives the examples in runs of at most 320, unless the rule must see the whole batch. Called in a scope.
    * @returns each example's weight in the sum, for observers; undefined where the rule doesn't weight whole gradients
    */
   accumulate(g: PerExampleGradients, sum: Tensor, context: ShapingContext): Weights | undefined;

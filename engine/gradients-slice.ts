@@ -8,7 +8,7 @@ import type { Tensor } from './tensor.js';
 /** What per-example gradients can do for a stretch of their examples. */
 export interface SliceableGradients extends PerExampleGradients {
   /** Adds Σ wᵢ·gᵢ over the examples from…to−1, at most a group, to `into`. `weights`: f32, of those examples; null: all ones. */
-  addRange(weights: Tensor | null, from: number, to: number, into: Tensor, accumulate: boolean): void;
+  addRange(weights: Tensor | null, from: number, to: number, into: Tensor): void;
   /** Numbers in a gradient. */
   readonly size: number;
 }
@@ -23,14 +23,13 @@ export function weightedSumsOf(
   const { engine, examples } = losses;
   return weights.map((row, i) => {
     const all = row === null ? null : weightsTensor(engine, row, batch);
-    const out = into?.[i] ?? engine.allocate([g.size], 'f32', 'weightedSums');
-    if (batch <= groupSize) {
-      g.addRange(all, 0, batch, out, into !== undefined);
-      return out;
+    const out = into?.[i] ?? engine.full([g.size], 0);
+    if (batch <= groupSize) g.addRange(all, 0, batch, out);
+    else {
+      sumByGroups(engine, examples, batch, out, (from, to, part) => {
+        g.addRange(all && sliceRows(all, from, to, null), from, to, part);
+      });
     }
-    sumByGroups(engine, examples, batch, out, into !== undefined, (from, to, part) => {
-      g.addRange(all && sliceRows(all, from, to, null), from, to, part, true);
-    });
     return out;
   });
 }
@@ -59,7 +58,7 @@ export function usedWeights(weights: Tensor, discarded: readonly number[], first
 /** The gradients of the examples from…to−1 of a batch: views of what the whole batch's gradients know. */
 export class GradientsSlice implements PerExampleGradients {
   readonly batch: number;
-  readonly losses: Tensor;
+  private own: Tensor | null = null;
 
   constructor(
     private readonly whole: SliceableGradients,
@@ -67,7 +66,11 @@ export class GradientsSlice implements PerExampleGradients {
     private readonly to: number,
   ) {
     this.batch = to - from;
-    this.losses = sliceTensor(whole.losses, from, to);
+  }
+
+  get losses(): Tensor {
+    this.own ??= sliceTensor(this.whole.losses, this.from, this.to);
+    return this.own;
   }
 
   get strategy() {
@@ -79,7 +82,7 @@ export class GradientsSlice implements PerExampleGradients {
   }
 
   norms(parameter?: string): Norms {
-    return new Norms(sliceTensor(this.whole.norms(parameter).squared, this.from, this.to));
+    return new Norms(sliceRows(this.whole.norms(parameter).squared, this.from, this.to, null));
   }
 
   dots(direction: Tensor): Tensor {
@@ -87,12 +90,12 @@ export class GradientsSlice implements PerExampleGradients {
   }
 
   weightedSums(weights: readonly (Weights | null)[], into?: readonly Tensor[]): Tensor[] {
-    const { engine } = this.losses;
+    const { engine } = this.whole.losses;
     const { size } = this.whole;
     return weights.map((row, i) => {
       const out = into?.[i] ?? engine.full([size], 0);
       const own = row === null ? null : weightsTensor(engine, row, this.batch);
-      this.whole.addRange(own, this.from, this.to, out, true);
+      this.whole.addRange(own, this.from, this.to, out);
       return out;
     });
   }

@@ -2,12 +2,12 @@ import type { Engine } from './engine.js';
 import type { Examples, Tensor } from './tensor.js';
 
 /**
- * Examples whose gradients are summed in float32 before their sum goes on in float64. Rounding moves a float32 sum of m
- * parts of norm at most C by at most 2⁻²⁴·(m²/2 + m)·C: 0.2 % of C for 256 (docs/arithmetic.md, lemma 3).
+ * The most examples whose gradients are summed in float32 before their sum goes on in float64. Rounding moves a float32 sum of
+ * m parts of norm at most C by at most 2⁻²⁴·(m²/2 + m)·C: 0.31 % of C for 320 (docs/arithmetic.md, lemma 3).
  */
-export const groupSize = 256;
+export const groupSize = 320;
 
-/** Indices of a data set that are summed in one group, where nothing else says what the groups are: a power of two. */
+/** Where nothing else says what the groups are, the indices of a data set in stretches of 2⁸. */
 const indexBits = 8;
 
 /** Consecutive examples of a batch, from…to−1, that belong to one group. */
@@ -21,10 +21,10 @@ export interface Run {
 /**
  * Splits the examples of a lot into groups, in the order in which they come, so that one example more or less changes few
  * groups, and pieces of the lot have the groups of the whole:
- * - the first 256 are one group;
- * - after them, examples whose indices in the data set lie in the same 256 (or their positions, without a data set);
+ * - the first 320 are one group;
+ * - after them, examples whose indices in the data set lie in the same stretch of 256 (their positions, without a data set);
  * - or the batch itself says which group each example is in (`Examples.groups`).
- * None has more than 256.
+ * None has more than 320.
  */
 export class Grouping {
   private seen = 0;
@@ -72,9 +72,7 @@ export class Grouping {
 }
 
 /**
- * Adds up a batch in its groups, each in float32 and the groups in float64, rounded once at the end.
- * @param out f32 [n]
- * @param accumulate adds to what `out` holds
+ * Adds a batch to `out`, f32 [n]: its groups in float32, and they in float64, rounded once at the end.
  * @param add adds the examples from…to−1 to `part`, f32 [n]
  */
 export function sumByGroups(
@@ -82,13 +80,12 @@ export function sumByGroups(
   examples: Examples | null,
   count: number,
   out: Tensor,
-  accumulate: boolean,
   add: (from: number, to: number, part: Tensor) => void,
 ): void {
   const { kernels } = engine;
   const total = engine.allocate([out.size], 'f64', 'a sum over groups');
   kernels.fill(total.address, 0, out.size * 2);
-  if (accumulate) kernels.moveToF64(total.address, out.address, out.size);
+  kernels.moveToF64(total.address, out.address, out.size);
   const part = engine.full([out.size], 0);
   for (const { from, to, closes } of new Grouping().runs(examples, count)) {
     if (closes) kernels.moveToF64(total.address, part.address, out.size);

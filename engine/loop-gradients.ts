@@ -100,9 +100,8 @@ export class LoopGradients<B extends BatchTensors> implements SliceableGradients
     return weightedSumsOf(this, weights, into);
   }
 
-  addRange(weights: Tensor | null, from: number, to: number, into: Tensor, accumulate: boolean): void {
+  addRange(weights: Tensor | null, from: number, to: number, into: Tensor): void {
     const { engine, size } = this.params;
-    if (!accumulate) engine.kernels.fill(into.address, 0, size);
     const used = weights && usedWeights(weights, this.discarded, from);
     this.forEach(
       (i, gradient) => {

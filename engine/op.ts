@@ -41,10 +41,15 @@ export interface PerExampleRule<A> {
   weightedSum(use: Use<A>, weights: number, out: number, accumulate: boolean): void;
   /** Norms and dot products without forming the gᵢ; absent where instantiating is always the cheaper. */
   readonly ghost?: {
-    /** T: how many products an example's gradient is the sum of. `weightedSum` forms each example's sum by itself. */
+    /** T: how many products an example's gradient is the sum of. */
     positions(use: Use<A>): number;
     /** The book-keeping rule: ghost where 2T² < d·p, a formula, so that bits don't depend on the machine. */
     cheaper(use: Use<A>): boolean;
+    /**
+     * Adds Σ wᵢ·gᵢ over the examples from…to−1 to `out`; weights: f32, of these examples. Each example's sum over its positions is
+     * formed by itself before it is added.
+     */
+    addRange(use: Use<A>, weights: number, from: number, to: number, out: number): void;
     /** ‖gᵢ‖² to f64 [batch], and, where terms is not 0, the norms of the T products added up, to terms, f64 [batch]. */
     squaredNorms(use: Use<A>, out: number, terms: number): void;
     /** ⟨gᵢ, direction⟩ to f64 [batch]; `direction` is f32 [p]. */

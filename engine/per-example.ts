@@ -6,7 +6,6 @@ import { GradientsSlice, type SliceableGradients, usedWeights, weightedSumsOf } 
 import { LoopGradients } from './loop-gradients.js';
 import type { Use } from './op.js';
 import type { ParameterEntry, Parameters } from './parameters.js';
-import { sliceExamples, sliceRows } from './slice-tensor.js';
 import { bytesPerElement, type Tensor } from './tensor.js';
 
 /**
@@ -59,7 +58,7 @@ export interface PerExampleGradients {
   /** ⟨gᵢ, direction⟩, f64 [batch]; `direction` is flat, laid out like the parameters. */
   dots(direction: Tensor): Tensor;
   /**
-   * Σᵢ wᵢ·gᵢ for each row of weights: flat tensors laid out like the parameters, 0 for frozen ones. More than 256 examples are
+   * Σᵢ wᵢ·gᵢ for each row of weights: flat tensors laid out like the parameters, 0 for frozen ones. More than 320 examples are
    * summed in groups, and the groups in float64 (docs/arithmetic.md).
    * @param weights finite numbers; null: all ones
    * @param into tensors to add to, one a row; default: new ones in the open scope
@@ -150,8 +149,7 @@ class RuledGradients implements SliceableGradients {
   private hold(entry: ParameterEntry): Held {
     const uses = this.uses.get(entry)!;
     const of = uses[0]!;
-    // What an op saved may not be cut into examples; such a rule instantiates.
-    const ghost = uses.length === 1 && of.use.saved.length === 0 && of.rule.ghost?.cheaper(of.use);
+    const ghost = uses.length === 1 && of.rule.ghost?.addRange !== undefined && of.rule.ghost.cheaper(of.use);
     if (ghost) return { entry, kind: 'ghost', of };
     const rows = this.engine.allocate(
       [this.batch, entry.size],
@@ -271,22 +269,21 @@ class RuledGradients implements SliceableGradients {
     return weightedSumsOf(this, weights, into);
   }
 
-  addRange(weights: Tensor | null, from: number, to: number, into: Tensor, accumulate: boolean): void {
+  addRange(weights: Tensor | null, from: number, to: number, into: Tensor): void {
     const { engine, params } = this;
     const { kernels } = engine;
-    const add = accumulate ? 1 : 0;
-    const at = weights === null ? 0 : usedWeights(weights, this.discarded, from).address;
+    const given = weights ?? engine.full([to - from], 1);
+    const at = usedWeights(given, this.discarded, from).address;
     const columnSums = (out: number, rows: Tensor, size: number): void =>
-      kernels.columnSums(out, rows.address + from * size * 4, at, to - from, size, add);
+      kernels.columnSums(out, rows.address + from * size * 4, at, to - from, size, 1);
     if (this.whole !== null) {
       columnSums(into.address, this.whole, params.size);
       return;
     }
-    if (!accumulate) this.fillUncovered(into);
     for (const held of this.held) {
       const out = into.address + held.entry.offset * 4;
       if (held.kind === 'rows') columnSums(out, held.rows, held.entry.size);
-      else held.of.rule.weightedSum(sliceUse(this.useOf(held.of), from, to), at, out, accumulate);
+      else held.of.rule.ghost!.addRange(this.useOf(held.of), at, from, to, out);
     }
   }
 
@@ -296,11 +293,6 @@ class RuledGradients implements SliceableGradients {
 
   get size(): number {
     return this.params.size;
-  }
-
-  private fillUncovered(out: Tensor): void {
-    const covered = this.held.reduce((sum, { entry }) => sum + entry.size, 0);
-    if (covered < this.params.size) this.engine.kernels.fill(out.address, 0, this.params.size);
   }
 
   array(): Tensor {
@@ -366,19 +358,4 @@ function raiseNorms(squared: Float64Array, terms: Float64Array, positions: numbe
     const norm = Math.sqrt(squared[i]! + measured * scale * scale) + formed * scale;
     squared[i] = norm * norm;
   }
-}
-
-/** A use by the examples from…to−1 alone. */
-function sliceUse(use: Use, from: number, to: number): Use {
-  if (from === 0 && to === use.batch) return use;
-  const { examples } = use.output;
-  const part = examples && sliceExamples(examples, from, to);
-  const slice = (tensor: Tensor): Tensor => sliceRows(tensor, from, to, part);
-  return {
-    ...use,
-    inputs: use.inputs.map((input) => (input.examples === null ? input : slice(input))),
-    output: slice(use.output),
-    dOutput: slice(use.dOutput),
-    batch: to - from,
-  };
 }

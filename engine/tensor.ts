@@ -69,7 +69,7 @@ export interface Examples {
   /** The group that each example is summed in, one number an example. @default see `Grouping` */
   readonly groups?: Int32Array | null;
   /** The data set that they come from. */
-  readonly source?: object | null;
+  readonly source?: { readonly count: number } | null;
 }
 
 /** Rows that were copied from a data set, whose norms are known once for all. */

@@ -5,7 +5,7 @@
 import { addScaled, fill, scaleBy } from './elementwise';
 import { gemm } from './gemm';
 import { ADD } from './gemm-core';
-import { dotF64, loadPair, loadUpTo4, squaredNormF64, storeUpTo4 } from './lanes';
+import { dotF64, loadPair, loadUpTo4, scaled, scaledOne, squaredNormF64, storeUpTo4 } from './lanes';
 
 // Columns summed at a time: 256 KiB of sums stay in L2, and rows are still read in long streams.
 const PANEL = 65536;
@@ -200,6 +200,38 @@ export function scaleRows(out: usize, a: usize, scale: usize, rows: i32, cols: i
   }
 }
 
+/**
+ * out [rows, cols] = scale[r]·a[r], where a product that is no normal number is 0 (see `scaled`): one side of products whose
+ * other side may be as large as floats go.
+ */
+export function scaleFactors(out: usize, a: usize, scale: usize, rows: i32, cols: i32): void {
+  const end = <usize>(cols & ~3) << 2;
+  const line = <usize>cols << 2;
+  for (let r: usize = 0; r < <usize>rows; r++) {
+    const s = load<f32>(scale + (r << 2));
+    if (end) {
+      const factor = f32x4.splat(s);
+      for (let i: usize = 0; i < end; i += 16) v128.store(out + i, scaled(v128.load(a + i), factor));
+    }
+    for (let i = end; i < line; i += 4) store<f32>(out + i, scaledOne(load<f32>(a + i), s));
+    out += line;
+    a += line;
+  }
+}
+
+/** How many of n floats are not 0. */
+export function countNonZero(a: usize, n: i32): i32 {
+  const zero = f32x4.splat(0);
+  let counts = i32x4.splat(0);
+  const end = a + (<usize>(n & ~3) << 2);
+  for (; a < end; a += 16) counts = i32x4.sub(counts, f32x4.ne(v128.load(a), zero));
+  let total =
+    i32x4.extract_lane(counts, 0) + i32x4.extract_lane(counts, 1) +
+    i32x4.extract_lane(counts, 2) + i32x4.extract_lane(counts, 3);
+  for (let rest = n & 3; rest > 0; rest--, a += 4) total += load<f32>(a) != 0 ? 1 : 0;
+  return total;
+}
+
 /** out [kept, cols] = the rows of a [rows, cols] whose weight f32[rows] is not 0, in their order; returns kept */
 export function keepRows(out: usize, a: usize, weights: usize, rows: i32, cols: i32): i32 {
   const line = <usize>cols << 2;
@@ -367,11 +399,20 @@ export function moveToF64(total: usize, part: usize, n: i32): void {
  * be out, or 0 (none).
  */
 export function addFromF64(out: usize, total: usize, noise: usize, grid: f64, n: i32): void {
-  for (let i: usize = 0; i < <usize>n; i++) {
-    let value = load<f64>(total + (i << 3));
+  const step = f64x2.splat(grid);
+  const steps = f64x2.splat(1 / grid);
+  const end = <usize>(n & ~1) << 2;
+  for (let i: usize = 0; i < end; i += 8) {
+    let value = v128.load(total + 2 * i);
+    if (grid != 0) value = f64x2.mul(f64x2.nearest(f64x2.mul(value, steps)), step);
+    if (noise) value = f64x2.add(value, loadPair(noise, i));
+    v128.store64_lane(out + i, f32x4.demote_f64x2_zero(value), 0);
+  }
+  if (n & 1) {
+    let value = load<f64>(total + 2 * end);
     if (grid != 0) value = nearest<f64>(value / grid) * grid;
-    if (noise) value += <f64>load<f32>(noise + (i << 2));
-    store<f32>(out + (i << 2), <f32>value);
+    if (noise) value += <f64>load<f32>(noise + end);
+    store<f32>(out + end, <f32>value);
   }
 }
 

@@ -32,6 +32,13 @@ export const filterRule: PerExampleRule<ConvAttributes> = {
     sumFilterGradients(use.engine, c, out, x, dOut, weights, accumulate);
   },
   ghost: {
+    addRange(use, weights, from, to, out) {
+      const [c, x, dOut] = operands(use);
+      const size = (tensor: Tensor): number => (tensor.size / use.batch) * 4;
+      const part = { ...c, x: [to - from, ...c.x.slice(1)] };
+      const [images, gradients] = [x + from * size(use.inputs[0]!), dOut + from * size(use.output)];
+      sumFilterGradients(use.engine, part, out, images, gradients, weights, true);
+    },
     positions: ({ output }) => output.shape[1]! * output.shape[2]!,
     cheaper({ inputs, output, attributes }) {
       const [height, width, depth, out] = inputs[1]!.shape as [number, number, number, number];

@@ -1,3 +1,4 @@
+import type { Engine } from '../engine.js';
 import { gemm, type Stored } from '../gemm.js';
 import type { PerExampleRule, Use } from '../op.js';
 import type { Tensor } from '../tensor.js';
@@ -17,26 +18,25 @@ const positionsOf = (t: Tensor, batch: number): number => (batch === 0 ? 1 : t.s
 /** The most positions whose products one block of the matrix product sums from 0. */
 export const mostGhostPositions = 384;
 
-/** A product with so few columns leaves examples of weight 0 out by itself, in place. */
-const streamedColumns = 7;
-
 /**
- * The examples of weight 0 left out, where they are more than half of the batch: sums over a small group, such as the
- * poisons, then cost what its size does. Null where all are kept.
+ * The examples of weight 0 left out, where they are more than half: sums over a small group, such as the poisons, then cost
+ * what its size does. Null where all are kept.
  */
 function fewExamples(
-  { engine, kernels, batch }: Pick<Use, 'engine' | 'kernels' | 'batch'>,
+  engine: Engine,
   weights: number,
-  sides: readonly Tensor[],
+  batch: number,
+  sides: readonly number[],
+  columns: readonly number[],
 ): { count: number; weights: number; rows: number[] } | null {
-  if (weights === 0) return null;
-  const kept = engine.allocate([batch], 'f32', 'weightedSums').address;
-  const count = kernels.keepRows(kept, weights, weights, batch, 1);
+  const { kernels } = engine;
+  const count = kernels.countNonZero(weights, batch);
   if (2 * count >= batch) return null;
-  const rows = sides.map((side) => {
-    const size = side.size / batch;
-    const { address } = engine.allocate([count, size], 'f32', 'weightedSums');
-    kernels.keepRows(address, side.address, weights, batch, size);
+  const kept = engine.allocate([count], 'f32', 'weightedSums').address;
+  kernels.keepRows(kept, weights, weights, batch, 1);
+  const rows = sides.map((side, i) => {
+    const { address } = engine.allocate([count, columns[i]!], 'f32', 'weightedSums');
+    kernels.keepRows(address, side, weights, batch, columns[i]!);
     return address;
   });
   return { count, weights: kept, rows };
@@ -50,18 +50,40 @@ interface Factors {
   readonly outer: number;
 }
 
-/** Σᵢ wᵢ·(Σ_t a[i, t]ᵀ · b[i, t]), each example's sum formed by itself. */
-function sumOverPositions(
-  { engine, kernels, batch }: Pick<Use, 'engine' | 'kernels' | 'batch'>,
+/**
+ * out += Σᵢ wᵢ·(Σ_t a[i, t]ᵀ · b[i, t]) over the examples from…to−1: one product Aᵀ · diag(w) · B (book-keeping, Bu et al. 2023)
+ * where each has one position, else each example's product by itself.
+ */
+function addProducts(
+  { engine, kernels }: Pick<Use, 'engine' | 'kernels'>,
   { a, b, positions, inner, outer }: Factors,
   weights: number,
+  from: number,
+  to: number,
   out: number,
-  accumulate: boolean,
 ): void {
-  const scales = engine.allocate([positions], 'f32', 'weightedSums').address;
-  kernels.sumOverPositions(
-    ...([out, a.address, b.address, weights, batch, positions, inner, outer] as const),
-    ...([accumulate ? 1 : 0, scales, engine.gemmScratch] as const),
+  const left = a.address + from * positions * inner * 4;
+  const right = b.address + from * positions * outer * 4;
+  if (positions > 1) {
+    const scales = engine.allocate([positions], 'f32', 'weightedSums').address;
+    kernels.sumOverPositions(
+      ...([out, left, right, weights, to - from, positions, inner, outer] as const),
+      ...([1, scales, engine.gemmScratch] as const),
+    );
+    return;
+  }
+  const few = fewExamples(engine, weights, to - from, [left, right], [inner, outer]);
+  const count = few?.count ?? to - from;
+  const [rowsA, rowsB] = few?.rows ?? [left, right];
+  const scaled = engine.allocate([count, outer], 'f32', 'weightedSums').address;
+  kernels.scaleFactors(scaled, rowsB!, few?.weights ?? weights, count, outer);
+  gemm(
+    engine,
+    [inner, outer, count],
+    { address: rowsA!, columns: inner, transposed: true },
+    { address: scaled, columns: outer },
+    out,
+    { accumulate: true },
   );
 }
 
@@ -92,18 +114,17 @@ export function denseWeightRule<A>(sides: Sides<A>): PerExampleRule<A> {
     },
     weightedSum(use, weights, out, accumulate) {
       const { a, b, positions, inner, outer } = factors(use);
-      if (weights !== 0 && positions > 1) {
-        sumOverPositions(use, { a, b, positions, inner, outer }, weights, out, accumulate);
+      if (weights === 0) {
+        const left = { address: a.address, columns: inner, transposed: true };
+        const right = { address: b.address, columns: outer };
+        gemm(use.engine, [inner, outer, use.batch * positions], left, right, out, { accumulate });
         return;
       }
-      const few = outer <= streamedColumns ? null : fewExamples(use, weights, [a, b]);
-      const batch = few?.count ?? use.batch;
-      const scaleK = few?.weights ?? weights;
-      const left = { address: few?.rows[0] ?? a.address, columns: inner, transposed: true };
-      const right = { address: few?.rows[1] ?? b.address, columns: outer };
-      gemm(use.engine, [inner, outer, batch * positions], left, right, out, { accumulate, scaleK });
+      if (!accumulate) use.kernels.fill(out, 0, inner * outer);
+      addProducts(use, factors(use), weights, 0, use.batch, out);
     },
     ghost: {
+      addRange: (use, weights, from, to, out) => addProducts(use, factors(use), weights, from, to, out),
       positions: (use) => factors(use).positions,
       cheaper(use) {
         const { positions, inner, outer } = factors(use);
@@ -165,6 +186,10 @@ export const denseBiasRule: PerExampleRule<unknown> = {
   },
   // At one position, the gradients are dOutput's rows.
   ghost: {
+    addRange({ kernels, dOutput }, weights, from, to, out) {
+      const columns = columnsOf(dOutput);
+      kernels.columnSums(out, dOutput.address + from * columns * 4, weights, to - from, columns, 1);
+    },
     positions: ({ batch, dOutput }) => positionsOf(dOutput, batch),
     cheaper: ({ batch, dOutput }) => positionsOf(dOutput, batch) === 1,
     squaredNorms({ kernels, batch, dOutput }, out) {
