@@ -8,6 +8,7 @@ export {
   type RunsAuditResult,
 } from './audit-runs.js';
 export { type ClipOptions, clipFactors } from './clip.js';
+export type { GroupedLot } from './lot-groups.js';
 export {
   makePrivate,
   makePrivateWithEpsilon,

@@ -145,7 +145,7 @@ export function privateStep(options: PrivateStepOptions): PrivateStep {
       const { step, noiseStd: std, sigma } = this.release();
       if (state === 'summing') {
         sum.settle();
-        observer?.summed(sum.rounded());
+        observer?.summed(sum.rounded(), sum.overGroups ?? sum.part);
         state = 'failed';
         addNoiseToSum(sum, { std, noise, step, ranges: params.trainable });
         shaper.finish?.({ engine, step, noise, noiseMultiplier: sigma, expectedBatchSize });

@@ -97,7 +97,10 @@ export class Releases {
     }
     const gradient = shaper.gradientNoise?.(sigma, options.expectedBatchSize) ?? sigma;
     const noiseStd = bound * gradient;
-    checkStd(noiseStd, `noise of ${gradient} × ${bound} at step ${step} has a standard deviation of ${noiseStd}`);
+    checkStd(
+      noiseStd,
+      `noise of ${gradient} × ${bound} at step ${step} has a standard deviation of ${noiseStd}`,
+    );
     return { step, bound, noiseStd, noiseMultiplier: noiseStd / bound, sigma };
   }
 

@@ -45,9 +45,7 @@ export class LoopGradients<B extends BatchTensors> implements SliceableGradients
 
   private squaredNorms(gradient: Tensor): number[] {
     const { engine, entries } = this.params;
-    return entries.map(({ offset, size }) =>
-      engine.kernels.squaredNorm(gradient.address + offset * 4, size),
-    );
+    return entries.map(({ offset, size }) => engine.kernels.squaredNorm(gradient.address + offset * 4, size));
   }
 
   /** Visits the examples' gradients, one at a time in a scope of its own. */
