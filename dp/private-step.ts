@@ -142,9 +142,10 @@ export function privateStep(options: PrivateStepOptions): PrivateStep {
     },
     finish(updateOptions) {
       refuseUnless(state !== 'failed', state, 'finish');
-      const { step, noiseStd: std, sigma } = this.release();
+      const { step, noiseStd: std, sigma, bound } = this.release();
       if (state === 'summing') {
         sum.settle();
+        if (bound === null) checkFinite(sum);
         observer?.summed(sum.rounded(), sum.overGroups ?? sum.part);
         state = 'failed';
         addNoiseToSum(sum, { std, noise, step, ranges: params.trainable });
@@ -185,6 +186,18 @@ function refuseUnless(fine: boolean, state: string, call: string): void {
       ? `privateStep: ${call}() after a finish() whose update failed: its noise is on the sum. Expected finish() once more, with options that hold, or discard().`
       : `privateStep: ${call}() after an error in this step, with part of the lot perhaps summed: what was given again would count twice. ` +
           'Expected step.discard(), and then the whole lot again.',
+  );
+}
+
+/** What is not clipped can be larger than float32 goes. */
+function checkFinite(sum: GroupedSum): void {
+  const { part } = sum;
+  const bad = part.engine.kernels.firstNonFinite(sum.rounded().address, part.size);
+  if (bad < 0) return;
+  throw new GradshapeError(
+    'NON_FINITE_GRADIENT',
+    `privateStep: the sum of gradients that nothing bounds holds ${part.values()[bad]} at ${bad}; the parameters are as before the step. ` +
+      'Expected smaller data, or a rule that clips, such as clipNorm: 1; and discard() before the next lot.',
   );
 }
 

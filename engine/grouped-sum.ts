@@ -1,6 +1,18 @@
+import { GradshapeError } from './errors.js';
 import { Grouping, type Run } from './grouping.js';
 import type { Parameters } from './parameters.js';
 import type { BlockTensor, Examples } from './tensor.js';
+
+/** Above this the sum over groups would no longer be exact enough (docs/arithmetic.md, lemma 3). */
+const mostGroupsTimesExamples = 4.5e11;
+
+function tooLarge(groups: number, examples: number): GradshapeError {
+  return new GradshapeError(
+    'LOT_TOO_LARGE',
+    `a lot of ${examples} examples in ${groups} groups is larger than its sum is exact for; expected groups × examples of at most ${mostGroupsTimesExamples}: ` +
+      'a smaller lot, or one whose groups the sampler chose (data.batch(indices, { groups }) with sampler.lot(step)).',
+  );
+}
 
 /**
  * A sum of gradients over a lot that comes in pieces: within a group in float32, over groups in float64, so that what one
@@ -24,8 +36,11 @@ export class GroupedSum {
     return this.grouping.runs(examples, count);
   }
 
+  /** @throws LOT_TOO_LARGE */
   close(): void {
     const { engine, size } = this.params;
+    if (this.closed * this.grouping.seen > mostGroupsTimesExamples)
+      throw tooLarge(this.closed, this.grouping.seen);
     this.total ??= engine.allocateBlock([size], 'f64', 'the sum over groups');
     engine.kernels.moveToF64(this.total.address, this.part.address, size);
     this.closed++;

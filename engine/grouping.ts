@@ -27,7 +27,8 @@ export interface Run {
  * None has more than 320.
  */
 export class Grouping {
-  private seen = 0;
+  /** Examples so far. */
+  seen = 0;
   /** The open group, and how many examples it has. */
   private group = -1;
   private filled = 0;

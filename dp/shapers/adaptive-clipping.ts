@@ -15,6 +15,9 @@ export interface AdaptiveClippingOptions {
   readonly countNoise?: number;
 }
 
+/** With noise of less, a count of halves is on the grid that it is rounded to. */
+const mostCountNoise = 524_288;
+
 /** A rule whose clip norm moves. */
 export interface AdaptiveShaper extends Shaper {
   /** C, as the next step will use it. */
@@ -51,7 +54,14 @@ export function adaptiveClipping(options: AdaptiveClippingOptions = {}): Adaptiv
       'a finite number above 0',
     );
   }
-  const countStd = (expectedBatchSize: number): number => countNoise ?? expectedBatchSize / 20;
+  const countStd = (expectedBatchSize: number): number => {
+    const std = countNoise ?? expectedBatchSize / 20;
+    if (std <= mostCountNoise) return std;
+    throw new GradshapeError(
+      'NOISE_INVALID',
+      `adaptiveClipping: the count's noise is ${std}; expected at most ${mostCountNoise}, where halves lie on the noise's grid. Give countNoise.`,
+    );
+  };
   let clipNorm = initialClipNorm;
   let count = 0;
   return {
