@@ -60,7 +60,7 @@ export interface PerExampleGradients {
   /**
    * Σᵢ wᵢ·gᵢ for each row of weights: flat tensors laid out like the parameters, 0 for frozen ones. More than 320 examples are
    * summed in groups, and the groups in float64 (docs/arithmetic.md).
-   * @param weights finite numbers; null: all ones
+   * @param weights finite numbers, 0 where `norms()` has said that a gradient is not finite; null: all ones
    * @param into tensors to add to, one a row; default: new ones in the open scope
    */
   weightedSums(weights: readonly (Weights | null)[], into?: readonly Tensor[]): Tensor[];
@@ -124,6 +124,8 @@ class RuledGradients implements SliceableGradients {
   private readonly known = new Map<string, Norms>();
   /** Examples whose gradients were not finite. */
   private discarded: readonly number[] = [];
+  /** Whether all of those are known and discarded. */
+  private allFinite = false;
 
   constructor(
     private readonly params: Parameters,
@@ -273,6 +275,7 @@ class RuledGradients implements SliceableGradients {
     const { engine, params } = this;
     const { kernels } = engine;
     const given = weights ?? engine.full([to - from], 1);
+    this.leaveOut(given, from);
     const at = usedWeights(given, this.discarded, from).address;
     const columnSums = (out: number, rows: Tensor, size: number): void =>
       kernels.columnSums(out, rows.address + from * size * 4, at, to - from, size, 1);
@@ -300,8 +303,22 @@ class RuledGradients implements SliceableGradients {
   }
 
   discardNonFinite(): void {
-    if (this.discarded.length > 0) return;
-    this.discarded = nonFiniteExamples(this.norms());
+    if (this.allFinite) return;
+    this.discard(nonFiniteExamples(this.norms()));
+    this.allFinite = true;
+  }
+
+  /** Weight 0 leaves an example out, even if its gradient is not finite: where its norm says so, it is discarded. */
+  private leaveOut(weights: Tensor, from: number): void {
+    const norms = this.known.get('');
+    if (this.allFinite || norms === undefined) return;
+    const values = weights.view();
+    const bad = nonFiniteExamples(norms).filter((i) => values[i - from] === 0 && !this.discarded.includes(i));
+    if (bad.length > 0) this.discard([...this.discarded, ...bad]);
+  }
+
+  private discard(examples: readonly number[]): void {
+    this.discarded = examples;
     // A weight of 0 times NaN is NaN: the numbers themselves must go.
     if (this.whole !== null) this.clearDiscarded(this.whole);
     for (const held of this.held) if (held.kind === 'rows') this.clearDiscarded(held.rows);
