@@ -56,7 +56,7 @@ const classes: Record<UtilityData, number> = { 'dress-coat': 2, 'fashion-mnist':
 export const utilityEpsilon = defineTrial<UtilitySpec, UtilityResult, Shared>({
   module: import.meta.url,
   name: 'utility-epsilon',
-  version: 1,
+  version: 2,
   description: 'Test accuracy by epoch of a privately trained LR or MLP',
   defaults: {
     data: 'dress-coat',
