@@ -1,9 +1,9 @@
+import { batchOf, sliceBatch } from './batch.js';
 import { type BatchLoss, type BatchTensors, trace, writeGradient } from './batch-gradient.js';
 import { checkFlat, checkSums, type Weights, weightsTensor } from './checks.js';
-import { GradshapeError } from './errors.js';
 import type { Parameters } from './parameters.js';
 import { Norms, type PerExampleGradients } from './per-example.js';
-import { bytesPerElement, type Examples, type Shape, sizeOf, Tensor } from './tensor.js';
+import type { Tensor } from './tensor.js';
 
 /**
  * Per-example gradients one example at a time, recomputed for each question: slow, obviously right, and needing the
@@ -23,9 +23,10 @@ export class LoopGradients<B extends BatchTensors> implements PerExampleGradient
     readonly fallback: string | null,
   ) {
     const { engine } = params;
-    this.batch = batchSize(examples);
+    const batch = batchOf(examples);
+    this.batch = batch.count;
     this.losses = engine.allocate([this.batch], 'f32', 'losses');
-    this.losses.examples = examplesOf(examples);
+    this.losses.examples = batch.examples;
     this.squared = engine.allocate([this.batch], 'f64', 'norms');
     this.squared.examples = this.losses.examples;
     this.squaredByParameter = engine.allocate([params.entries.length, this.batch], 'f64', 'norms');
@@ -109,66 +110,4 @@ export class LoopGradients<B extends BatchTensors> implements PerExampleGradient
 
   /** Nothing to do: sums leave out what has weight 0. */
   discardNonFinite(): void {}
-}
-
-function tensorsOf(batch: BatchTensors): Tensor[] {
-  return Object.values(batch).filter(
-    (value): value is Tensor => value instanceof Tensor && value.examples !== null,
-  );
-}
-
-function examplesOf(batch: BatchTensors): Examples {
-  const examples = tensorsOf(batch)[0]?.examples;
-  if (!examples) {
-    throw new GradshapeError(
-      'NOT_A_BATCH',
-      'perExample: the batch holds no tensor whose axis 0 is the examples. Take it with data.batch(indices), or mark yours with asExamples(tensor).',
-    );
-  }
-  return examples;
-}
-
-function batchSize(batch: BatchTensors): number {
-  examplesOf(batch);
-  return tensorsOf(batch)[0]!.shape[0]!;
-}
-
-/** The examples from..to of a batch, as views. @throws INDEX_OUT_OF_RANGE */
-export function sliceBatch<B extends BatchTensors>(batch: B, from: number, to: number): B {
-  const count = batchSize(batch);
-  if (!(Number.isInteger(from) && Number.isInteger(to) && from >= 0 && from <= to && to <= count)) {
-    throw new GradshapeError(
-      'INDEX_OUT_OF_RANGE',
-      `sliceBatch: from ${from} to ${to} of a batch of ${count}; expected whole numbers, 0 ≤ from ≤ to ≤ ${count}.`,
-    );
-  }
-  const slices = new Map<Examples, Examples>();
-  const slice = (tensor: Tensor): Tensor => {
-    const shape: Shape = [to - from, ...tensor.shape.slice(1)];
-    tensor.changed(); // through the slice
-    const rowBytes = sizeOf(tensor.shape.slice(1)) * bytesPerElement(tensor.dtype);
-    return new Tensor(tensor.engine, shape, tensor.dtype, tensor.address + from * rowBytes, tensor.owner);
-  };
-  const entries = Object.entries(batch).map(([name, value]) => {
-    if (!(value instanceof Tensor) || value.examples === null) return [name, value];
-    const whole = value.examples;
-    const part = slices.get(whole) ?? { ...whole, indices: whole.indices && slice(whole.indices) };
-    slices.set(whole, part);
-    const view = slice(value);
-    view.examples = part;
-    return [name, view];
-  });
-  return Object.fromEntries(entries) as B;
-}
-
-/**
- * Marks axis 0 of a tensor as the examples of a batch, for batches that don't come from a data set.
- * @throws SHAPE_MISMATCH
- */
-export function asExamples(tensor: Tensor): Tensor {
-  if (tensor.rank === 0) {
-    throw new GradshapeError('SHAPE_MISMATCH', 'asExamples: the tensor has shape []; expected [batch, ...].');
-  }
-  tensor.examples ??= { indices: null, random: null };
-  return tensor;
 }

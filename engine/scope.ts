@@ -1,6 +1,6 @@
 import { GradshapeError } from './errors.js';
 import { type ArenaMark, align, alignment, type LinearMemory, type Owner } from './memory.js';
-import { bytesPerElement, Tensor } from './tensor.js';
+import { addressOf, bytesPerElement, Tensor } from './tensor.js';
 
 /** One level of the arena: everything made in it is freed when it ends. */
 export class Scope implements Owner {
@@ -72,7 +72,7 @@ export class Scopes {
   private piecesOf(survivors: readonly Tensor[]): Piece[] {
     const pieces: Piece[] = [];
     const order = (address: number): number => this.memory.arenaOrder(address);
-    const places = survivors.map((tensor) => ({ tensor, address: tensor.address }));
+    const places = survivors.map((tensor) => ({ tensor, address: addressOf(tensor) }));
     places.sort((a, b) => order(a.address) - order(b.address));
     for (const place of places) {
       const { tensor, address } = place;

@@ -1,13 +1,13 @@
 import { gemm, type Stored } from '../gemm.js';
 import type { PerExampleRule, Use } from '../op.js';
-import type { Tensor } from '../tensor.js';
+import { addressOf, knownRows, type Tensor } from '../tensor.js';
 
 /** The sides of a weight's gradient: example i's is Σ_t a[i, t]ᵀ · b[i, t]. */
 type Sides<A> = (use: Use<A>) => readonly [a: Tensor, b: Tensor];
 
 const columnsOf = (t: Tensor): number => t.shape[t.rank - 1]!;
 const stored = (t: Tensor, transposed = false): Stored => ({
-  address: t.address,
+  address: addressOf(t),
   columns: columnsOf(t),
   transposed,
 });
@@ -45,7 +45,7 @@ function fewExamples(
   const rows = sides.map((side) => {
     const size = side.size / batch;
     const { address } = engine.allocate([count, size], 'f32', 'weightedSums');
-    kernels.keepRows(address, side.address, weights, batch, size);
+    kernels.keepRows(address, addressOf(side), weights, batch, size);
     return address;
   });
   return { count, weights: kept, rows };
@@ -66,7 +66,7 @@ export function denseWeightRule<A>(sides: Sides<A>): PerExampleRule<A> {
       const add = accumulate ? 1 : 0;
       use.kernels.instantiateDense(
         out,
-        a.address,
+        addressOf(a),
         b.address,
         use.batch,
         positions,
@@ -81,7 +81,7 @@ export function denseWeightRule<A>(sides: Sides<A>): PerExampleRule<A> {
       const few = outer <= streamedColumns ? null : fewExamples(use, weights, [a, b]);
       const batch = few?.count ?? use.batch;
       const scaleK = weightsByRow({ ...use, batch }, few?.weights ?? weights, positions);
-      const left = { address: few?.rows[0] ?? a.address, columns: inner, transposed: true };
+      const left = { address: few?.rows[0] ?? addressOf(a), columns: inner, transposed: true };
       const right = { address: few?.rows[1] ?? b.address, columns: outer };
       gemm(use.engine, [inner, outer, batch * positions], left, right, out, { accumulate, scaleK });
     },
@@ -92,19 +92,20 @@ export function denseWeightRule<A>(sides: Sides<A>): PerExampleRule<A> {
       },
       squaredNorms(use, out) {
         const { a, b, positions, inner, outer } = factors(use);
-        if (positions === 1 && a.gathered?.intact) {
-          const { squaredNorms, indices } = a.gathered;
+        const known = knownRows(a);
+        if (positions === 1 && known !== null) {
+          const { squaredNorms, indices } = known;
           use.kernels.ghostNormsKnown(
             out,
             squaredNorms().address,
-            indices.address,
+            addressOf(indices),
             b.address,
             use.batch,
             outer,
           );
           return;
         }
-        use.kernels.ghostNorms(out, a.address, b.address, use.batch, positions, inner, outer, 0);
+        use.kernels.ghostNorms(out, addressOf(a), b.address, use.batch, positions, inner, outer, 0);
       },
       dots(use, direction, out) {
         // ⟨Σ_t aᵀb, V⟩ = Σ_t ⟨a·V, b⟩
