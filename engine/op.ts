@@ -217,7 +217,8 @@ function mixed<A>(op: Op<A>, inputs: readonly Tensor[], shape: Shape, why: strin
       "every example's loss must depend on that example alone. " +
       'Keep axis 0 for the examples and reduce over the other axes; the step does the sum over the batch. ' +
       'For normalisation use groupNorm or layerNorm, which know one example at a time. ' +
-      'Where rows of two tensors are the same examples, say so: asExamples(tensor, batch.x).',
+      'Where rows of two tensors are the same examples, say so: asExamples(tensor, batch.x); where one is a public constant, copy its ' +
+      'numbers before, outside the loss: engine.tensor(t.values(), t.shape).',
   );
 }
 

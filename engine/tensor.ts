@@ -84,6 +84,8 @@ export interface Gathered {
 
 /** The address, for code that is known neither to tell of the examples nor to change the numbers. */
 export let addressOf: (tensor: Tensor) => number;
+/** Moves the tensor to another place; for scopes that hand their result to the parent. */
+export let moveTo: (tensor: Tensor, address: number, owner: Owner) => void;
 /** Says whose rows these are; `mixed` where they were computed from several examples of a batch. */
 export let markExamples: (tensor: Tensor, examples: Examples | null, mixed?: boolean) => void;
 /** Says that the tensor is a batch copied from a data set, its indices, or made of its bytes. */
@@ -117,6 +119,10 @@ export class Tensor {
     markExamples = (tensor, examples, mixed = false) => {
       tensor.#examples = examples;
       tensor.#mixed = mixed;
+    };
+    moveTo = (tensor, address, owner) => {
+      tensor.#location = address;
+      tensor.#holder = owner;
     };
     markGathered = (tensor, gathered) => {
       tensor.#gathered = gathered;
@@ -206,12 +212,6 @@ export class Tensor {
       );
     }
     if (writable) this.changed();
-  }
-
-  /** Moves the tensor to another place; for scopes that hand their result to the parent. */
-  moveTo(address: number, owner: Owner): void {
-    this.#location = address;
-    this.#holder = owner;
   }
 
   /** A live view of the numbers: only good until the next operation, since growing memory detaches it. @throws EXAMPLES_READ */
