@@ -115,7 +115,7 @@ function tryRandom(loss: BatchLoss<Batch>, params: Parameters, shape: Shape): Mo
   const { engine } = params;
   const before = params.values();
   const generator = publicGenerator(0, 'data');
-  const uniform = (): number => generator.next() / 2 ** 31;
+  const uniform = (): number => generator.next() / 0x80000000;
   try {
     for (const { low, high, shaken } of trials) {
       if (shaken) params.load(before.map((value) => value + uniform() / 4));
@@ -150,7 +150,7 @@ interface Example {
 }
 
 /** Most parameters of a model whose gradients are formed for the comparison. */
-const formedLimit = 2 ** 20;
+const formedLimit = 1_000_000;
 
 function examplesOf(loss: BatchLoss<Batch>, params: Parameters, batch: Batch): Example[] {
   const g = perExample(loss, params, batch);
@@ -226,7 +226,7 @@ function same(a: number, b: number): boolean {
 }
 
 const distance = (a: Float32Array, b: Float32Array): number =>
-  Math.sqrt(a.reduce((total, value, i) => total + (value - b[i]!) ** 2, 0));
+  Math.sqrt(a.reduce((total, value, i) => total + (value - b[i]!) * (value - b[i]!), 0));
 
 function differenceOf(together: Example, alone: Example): string | null {
   if (!same(together.loss, alone.loss)) {
