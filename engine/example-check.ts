@@ -80,7 +80,7 @@ export function checkForward<A>(
 
 function evaluateAlone<A>(op: Op<A>, inputs: readonly Tensor[], attributes: A): ReturnType<typeof evaluate> {
   const { engine } = inputs[0]!;
-  return engine.recorder.lend(inputs, () => evaluate(op, engine, inputs, attributes));
+  return engine.recorder.lend(inputs, () => evaluate(op, engine, inputs, attributes), true);
 }
 
 /** What backward did at a user's op. */
@@ -109,7 +109,7 @@ export function checkBackward(
       const ones = cutAll(inputs, cut);
       const forward = { engine, kernels, inputs: ones, attributes, ...evaluateAlone(op, ones, attributes) };
       const lend = <T>(gradient: Tensor, body: () => T): T =>
-        recorder.lend([...ones, forward.output, ...forward.saved, gradient], body);
+        recorder.lend([...ones, forward.output, ...forward.saved, gradient], body, true);
       const arrivingOne = cut(arriving, examples!);
       const dOutputOne = lend(
         arrivingOne,

@@ -2,7 +2,7 @@ import { GradshapeError } from './errors.js';
 import { checkBackward } from './example-check.js';
 import type { Backward, Op } from './op.js';
 import { add } from './ops/arithmetic.js';
-import { markExamples, sameShape, showShape, Tensor } from './tensor.js';
+import { isMixed, markExamples, sameShape, showShape, Tensor } from './tensor.js';
 
 /** One op that ran while a watched tensor reached it. */
 export interface TapeRecord {
@@ -32,11 +32,11 @@ export class Recorder {
   }
 
   /**
-   * Runs a part of a user's op. In a loss under `perExample` it may read the tensors that it was given, and no others: its own
-   * batch's would be right to read, but another's captured outside would look the same.
+   * Runs a part of a user's op. Where it counts (`guarded`), it may use the examples that it was given, and no others: they
+   * would be there, too, when it is tried with one example alone.
    */
-  lend<T>(tensors: readonly Tensor[], body: () => T): T {
-    if (!this.examplesApart) return body();
+  lend<T>(tensors: readonly Tensor[], body: () => T, guarded = this.examplesApart): T {
+    if (!guarded) return body();
     const before = { lent: this.lent, inside: this.inside };
     this.lent = new Set(tensors);
     for (const { examples } of tensors) if (examples?.indices) this.lent.add(examples.indices);
@@ -48,16 +48,19 @@ export class Recorder {
     }
   }
 
-  /** What a table op in a user's op makes of what it was lent is lent too. */
+  /** What an op in a user's op makes of what it was lent is lent too. */
   lendResult(inputs: readonly Tensor[], output: Tensor): void {
-    const { lent } = this;
-    if (lent === null) return;
-    if (inputs.every((input) => input.examples === null || lent.has(input))) lent.add(output);
+    if (this.lent !== null && inputs.every((input) => this.mayUse(input))) this.lent.add(output);
   }
 
-  /** Whether a user's op may read a tensor of examples. */
+  /** Whether a loss under `perExample`, or a user's op in it, may read a tensor's numbers. */
   mayRead(tensor: Tensor): boolean {
-    return this.lent?.has(tensor) ?? false;
+    return this.lent === null ? !this.examplesApart : this.mayUse(tensor);
+  }
+
+  /** Whether an op may compute from a tensor: a user's op, from examples that it was given. */
+  mayUse(tensor: Tensor): boolean {
+    return this.lent === null || (tensor.examples === null && !isMixed(tensor)) || this.lent.has(tensor);
   }
 
   /** Whether an op may say whose rows a tensor's are: where nobody has said so yet. */
@@ -148,9 +151,14 @@ export function backward(
 }
 
 /** Runs a part of an op's backward: the table's ops may read what they like, a user's what they are given. */
-function within<T>({ op, inputs, output, saved }: TapeRecord, gradient: Tensor, body: () => T): T {
+function within<T>(
+  { op, inputs, output, saved, examplesApart }: TapeRecord,
+  gradient: Tensor,
+  body: () => T,
+): T {
   const { recorder } = output.engine;
-  if (op.own !== undefined) return recorder.lend([...inputs, output, ...saved, gradient], body);
+  if (op.own !== undefined)
+    return recorder.lend([...inputs, output, ...saved, gradient], body, examplesApart);
   recorder.inside++;
   try {
     return body();

@@ -97,6 +97,16 @@ export let isMixed: (tensor: Tensor) => boolean;
 /** A tensor of the same bytes, or of some of them from `offset` on: what changes in one has changed in the other. */
 export let aliasOf: (tensor: Tensor, shape: Shape, offset?: number) => Tensor;
 
+/** For numbers that were read where they may not be. */
+export function readError(tensor: Tensor): GradshapeError {
+  return new GradshapeError(
+    'EXAMPLES_READ',
+    `${tensor.toString()}: its numbers, which are examples' or were computed from them, were read inside a loss under perExample, ` +
+      'where every example must be treated alone. Compute with operations instead (defineOp makes one of your own, which may read its ' +
+      'inputs, and theirs only), put what an example needs into the batch before, or read them after, outside the loss.',
+  );
+}
+
 /**
  * A shape, a dtype and an address in the engine's memory. Its numbers are read through views made on demand, since
  * views detach whenever the memory grows. It is good as long as its block is not freed and its scope has not ended.
@@ -203,14 +213,7 @@ export class Tensor {
   #shown(writable: boolean): void {
     const { recorder } = this.engine;
     if (recorder.inside > 0) return;
-    if (recorder.examplesApart && (this.#examples !== null || this.#mixed) && !recorder.mayRead(this)) {
-      throw new GradshapeError(
-        'EXAMPLES_READ',
-        `${this.toString()}: its numbers, which are examples' or were computed from them, were read inside a loss under perExample, ` +
-          'where every example must be treated alone. Compute with operations instead (defineOp makes one of your own; its forward may ' +
-          'read its inputs), put what an example needs into the batch before, or read them after, outside the loss.',
-      );
-    }
+    if ((this.#examples !== null || this.#mixed) && !recorder.mayRead(this)) throw readError(this);
     if (writable) this.changed();
   }
 

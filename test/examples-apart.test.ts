@@ -496,6 +496,36 @@ test('a user’s op may read what it is given, and nothing else', () => {
   );
 });
 
+test('the same in its backward', () => {
+  const backward =
+    (read: (dOutput: Tensor, b: Batch) => Tensor): BatchLoss<Batch> =>
+    (p, b) =>
+      crossEntropy(
+        defineOp({ ...doubled, backward: ({ dOutput }) => [read(dOutput, b)] })([logits(p, b.x)]),
+        b.y,
+      );
+  engine.scope(() => {
+    const allowed = backward((dOutput) =>
+      mul(sum(mul(dOutput, 2), { axes: [] }), 1 + 0 * dOutput.values()[0]!),
+    );
+    perExample(allowed, params, data.batch(indices));
+    sumGradient(
+      backward((dOutput, b) => mul(dOutput, b.x.values()[0]!)),
+      params,
+      data.batch(indices),
+    );
+  });
+  const others: Record<string, (dOutput: Tensor, b: Batch) => Tensor> = {
+    'a captured tensor': (dOutput, b) => mul(dOutput, b.x.values()[0]!),
+    'what a table op makes of it': (dOutput, b) => mul(dOutput, mean(b.x)),
+    'rows of it': (dOutput, b) => mul(dOutput, slice(b.x, [0, 0], [-1, k])),
+    'another batch': (dOutput) => mul(dOutput, mean(data.batch([1, 2]).x)),
+  };
+  for (const [name, read] of Object.entries(others)) {
+    refused('EXAMPLES_READ', name, backward(read), ['ghost', 'materialize']);
+  }
+});
+
 test('in a gradient inside the loss, a user’s backward keeps examples apart too', () => {
   const penalised =
     (row: Row): BatchLoss<Batch> =>
