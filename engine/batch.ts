@@ -13,8 +13,10 @@ import {
   Tensor,
 } from './tensor.js';
 
+type NamedExamples = [name: string, tensor: Tensor, examples: Examples];
+
 /** The names of a batch's tensors of examples, and whose rows they are. */
-function examplesByName(batch: BatchTensors): [name: string, tensor: Tensor, examples: Examples][] {
+function examplesByName(batch: BatchTensors): NamedExamples[] {
   return Object.entries(batch).flatMap(([name, value]) =>
     value instanceof Tensor && value.examples !== null ? [[name, value, value.examples]] : [],
   );
@@ -25,14 +27,22 @@ function examplesByName(batch: BatchTensors): [name: string, tensor: Tensor, exa
  * @throws EXAMPLES_MIXED where it holds tensors of different examples
  */
 export function onlyExamples(batch: BatchTensors): Examples | null {
-  const [first, ...others] = examplesByName(batch);
-  if (first === undefined) return null;
-  const other = others.find(([, , examples]) => examples !== first[2]);
-  if (other === undefined) return first[2];
-  throw new GradshapeError(
+  let examples: Examples | null = null;
+  for (const value of Object.values(batch)) {
+    if (!(value instanceof Tensor) || value.examples === null) continue;
+    if (examples !== null && value.examples !== examples) throw severalError(batch);
+    examples = value.examples;
+  }
+  return examples;
+}
+
+function severalError(batch: BatchTensors): GradshapeError {
+  const [[first, , own], ...others] = examplesByName(batch) as [NamedExamples, ...NamedExamples[]];
+  const [other] = others.find(([, , examples]) => examples !== own)!;
+  return new GradshapeError(
     'EXAMPLES_MIXED',
-    `perExample: '${first[0]}' and '${other[0]}' of the batch hold different examples, so that a loss of both would be no single ` +
-      `example's; expected tensors of the same ones. Where their rows are the same examples, say so: asExamples(${other[0]}, ${first[0]}).`,
+    `perExample: '${first}' and '${other}' of the batch hold different examples, so that a loss of both would be no single ` +
+      `example's; expected tensors of the same ones. Where their rows are the same examples, say so: asExamples(${other}, ${first}).`,
   );
 }
 

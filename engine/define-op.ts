@@ -51,6 +51,24 @@ function examplesRule<A>({ examples }: OpDefinition<A>): Op<A>['examples'] {
  *   backward: ({ inputs, dOutput }) => [mul(dOutput, mul(square(inputs[0]), 3))],
  * });
  * cube([engine.tensor([2])]).item(); // 8
+ * @example
+ * // Each example's loss times the weight of its class.
+ * const weighted = defineOp({
+ *   name: 'weighted',
+ *   examples: 'apart',
+ *   dtypes: ['f32', 'i32', 'f32'],
+ *   shape: ([losses]) => losses.shape,
+ *   forward: ({ engine, inputs: [losses, labels, classWeights], output }) => {
+ *     const of = classWeights.values();
+ *     const weights = engine.tensor(Float32Array.from(labels.values(), (label) => of[label]));
+ *     weights.examples = labels.examples;
+ *     output.view().set(mul(losses, weights).values());
+ *     return [weights];
+ *   },
+ *   backward: ({ saved, dOutput }) => [mul(dOutput, saved[0]), null, null],
+ * });
+ * const losses = (p, b) => weighted([crossEntropy(model.apply(p, b.x), b.y), b.y, engine.tensor([1, 3])]);
+ * perExample(losses, params, batch).batch; // 3
  */
 export function defineOp<A = undefined>(
   definition: OpDefinition<A>,

@@ -9,7 +9,6 @@ import {
   type Examples,
   isMixed,
   markExamples,
-  readError,
   type Shape,
   showShape,
   Tensor,
@@ -133,7 +132,7 @@ export function evaluate<A>(
   attributes: A,
 ): { output: Tensor; saved: readonly Tensor[] } {
   const { recorder, kernels } = engine;
-  for (const input of inputs) if (!recorder.mayUse(input)) throw readError(input);
+  recorder.checkLent(inputs);
   const shape = op.shape(inputs, attributes);
   const output = op.alias ? aliasOf(inputs[0]!, shape) : engine.allocate(shape, 'f32', op.name);
   const examples = examplesAfter(op, engine, inputs, attributes, shape);

@@ -2,7 +2,7 @@ import { GradshapeError } from './errors.js';
 import { checkBackward } from './example-check.js';
 import type { Backward, Op } from './op.js';
 import { add } from './ops/arithmetic.js';
-import { isMixed, markExamples, sameShape, showShape, Tensor } from './tensor.js';
+import { isMixed, markExamples, readError, sameShape, showShape, Tensor } from './tensor.js';
 
 /** One op that ran while a watched tensor reached it. */
 export interface TapeRecord {
@@ -48,19 +48,24 @@ export class Recorder {
     }
   }
 
-  /** What an op in a user's op makes of what it was lent is lent too. */
+  /** An op in a user's op may compute from the examples that were lent. @throws EXAMPLES_READ */
+  checkLent(inputs: readonly Tensor[]): void {
+    if (this.lent === null) return;
+    for (const input of inputs) if (!this.isOpen(input)) throw readError(input);
+  }
+
+  /** What it makes of them is lent too. */
   lendResult(inputs: readonly Tensor[], output: Tensor): void {
-    if (this.lent !== null && inputs.every((input) => this.mayUse(input))) this.lent.add(output);
+    if (this.lent !== null && inputs.every((input) => this.isOpen(input))) this.lent.add(output);
   }
 
   /** Whether a loss under `perExample`, or a user's op in it, may read a tensor's numbers. */
   mayRead(tensor: Tensor): boolean {
-    return this.lent === null ? !this.examplesApart : this.mayUse(tensor);
+    return this.lent === null ? !this.examplesApart : this.isOpen(tensor);
   }
 
-  /** Whether an op may compute from a tensor: a user's op, from examples that it was given. */
-  mayUse(tensor: Tensor): boolean {
-    return this.lent === null || (tensor.examples === null && !isMixed(tensor)) || this.lent.has(tensor);
+  private isOpen(tensor: Tensor): boolean {
+    return (tensor.examples === null && !isMixed(tensor)) || this.lent!.has(tensor);
   }
 
   /** Whether an op may say whose rows a tensor's are: where nobody has said so yet. */
