@@ -7,6 +7,7 @@ import {
   type Examples,
   markExamples,
   markGathered,
+  readError,
   type Shape,
   showShape,
   sizeOf,
@@ -91,8 +92,9 @@ export class Dataset {
     this.#segments = segments;
   }
 
-  /** A copy of all labels. */
+  /** A copy of all labels. @throws EXAMPLES_READ inside a loss under `perExample` */
   get y(): Int32Array {
+    if (this.engine.recorder.examplesApart) throw readError(this.labels);
     return this.labels.values() as Int32Array;
   }
 

@@ -102,8 +102,8 @@ export function readError(tensor: Tensor): GradshapeError {
   return new GradshapeError(
     'EXAMPLES_READ',
     `${tensor.toString()}: its numbers, which are examples' or were computed from them, were read inside a loss under perExample, ` +
-      'where every example must be treated alone. Compute with operations instead (defineOp makes one of your own, which may read its ' +
-      'inputs, and theirs only), put what an example needs into the batch before, or read them after, outside the loss.',
+      'where every example must be treated alone. Compute with operations instead (defineOp makes one of your own, which may read what ' +
+      'it is given), put what an example needs into the batch before, or read them after, outside the loss.',
   );
 }
 
@@ -139,7 +139,7 @@ export class Tensor {
     };
     knownRows = (tensor) => {
       const known = tensor.#gathered;
-      if (!known?.intact || tensor.dtype !== 'f32') return null;
+      if (!known?.intact || !known.indices.#holder.alive || tensor.dtype !== 'f32') return null;
       return tensor.size === known.size && tensor.shape[0] === known.indices.size ? known : null;
     };
     isMixed = (tensor) => tensor.#mixed;

@@ -96,6 +96,7 @@ test('host reads of examples are refused, whatever they are read through', () =>
     'values in a scope': ({ x }) => engine.scope(() => mul(x, 2).values()),
     'what a scope returns': ({ x }) => engine.scope(() => ({ t: mul(x, 2) })).t.values(),
     'another batch': () => data.batch([1, 2]).x.values(),
+    'the data set’s labels': () => data.y,
     'a gradient to the batch': ({ x, y }, p) =>
       gradients((t) => crossEntropy(logits(p, t), y), [x]).gradients[0]!.values(),
     'the seed of a gradient': ({ x }) => gradients((t) => mul(t, 1), [x]).value.values(),

@@ -152,6 +152,19 @@ const lateScribble = defineOp({
 const aliased = defineOp({ ...row, alias: true, dtypes: ['i32'], forward: () => undefined });
 const reshapeOf = (tensor: Tensor): Tensor => aliased([tensor]);
 
+test('rows that outlive the scope of their indices have their own norms', () => {
+  engine.scope(() => {
+    const flat = engine.scope(() => reshape(data.batch(indices).x, [-1]));
+    engine.full([1000], 0);
+    const x = asExamples(reshape(flat, [-1, 3, 4]));
+    const y = asExamples(engine.tensor(new Int32Array(4), undefined, 'i32'), x);
+    const [ghost, loop] = (['ghost', 'loop'] as const).map((strategy) =>
+      perExample(loss, params, { x, y }, { strategy }).norms().values(),
+    );
+    close([...ghost!], [...loop!]);
+  });
+});
+
 test('rows that are not the data set’s have their own norms, although their bytes are', () => {
   // Two halves of each example as examples: as many rows as a batch of twice the size would have.
   const twice = model2.init(engine, { seed: 1 });
