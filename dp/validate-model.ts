@@ -5,11 +5,15 @@ import {
   GradshapeError,
   gradients,
   type Parameters,
+  type PerExampleGradients,
   perExample,
   publicGenerator,
   type Shape,
   sizeOf,
+  slice,
   sliceBatch,
+  type Tensor,
+  writeKey,
 } from '../engine/index.js';
 
 export interface ModelIssue {
@@ -115,16 +119,13 @@ function tryRandom(loss: BatchLoss<Batch>, params: Parameters, shape: Shape): Mo
   const { engine } = params;
   const before = params.values();
   const generator = publicGenerator(0, 'data');
-  const uniform = (): number => generator.next() / 0x80000000;
   try {
     for (const { low, high, shaken } of trials) {
-      if (shaken) params.load(before.map((value) => value + uniform() / 4));
+      if (shaken) shake(params);
+      const draw = (): number => low + ((high - low) * (generator.next() / 0x80000000 + 1)) / 2;
       for (const labels of labelings) {
         try {
-          const found = engine.scope(() => {
-            const draw = (): number => low + ((high - low) * (uniform() + 1)) / 2;
-            return compare(loss, params, batchOf(params, shape, labels, draw));
-          });
+          const found = engine.scope(() => compare(loss, params, batchOf(params, shape, labels, draw)));
           if (found !== null) return found;
           break;
         } catch (error) {
@@ -139,129 +140,125 @@ function tryRandom(loss: BatchLoss<Batch>, params: Parameters, shape: Shape): Mo
   }
 }
 
-/** What an example's loss and gradient are, as a private step would have them, and by backward alone. */
-interface Example {
-  readonly loss: number;
-  readonly norm: number;
-  /** Σ wᵢ·gᵢ with weight 1 for this example alone. */
-  readonly summed: Float32Array;
-  /** The same from the array of all gradients; left out for large models. */
-  readonly formed: Float32Array;
-}
-
-/** Most parameters of a model whose gradients are formed for the comparison. */
-const formedLimit = 1_000_000;
-
-function examplesOf(loss: BatchLoss<Batch>, params: Parameters, batch: Batch): Example[] {
-  const g = perExample(loss, params, batch);
-  const [losses, norms] = [g.losses.values(), g.norms().values()];
-  const { size } = params;
-  const array = size <= formedLimit ? (g.array().values() as Float32Array) : new Float32Array(0);
-  return Array.from(norms, (norm, i) => {
-    const weights = Array.from(norms, (_, j) => (j === i ? 1 : 0));
-    const [sum] = Number.isFinite(norm) ? g.weightedSums([weights]) : [];
-    return {
-      loss: losses[i]!,
-      norm,
-      summed: (sum?.values() ?? new Float32Array(0)) as Float32Array,
-      formed: array.subarray(i * size, (i + 1) * size),
-    };
-  });
-}
-
-/** The gradient of one example's loss by backward, without per-example rules. */
-function gradientByBackward(loss: BatchLoss<Batch>, params: Parameters, one: Batch): Float32Array {
-  const entries = params.trainableEntries;
-  const found = gradients(
-    () => loss(params, one),
-    entries.map(({ name }) => params.get(name)),
-  );
-  const flat = new Float32Array(params.size);
-  entries.forEach(({ offset }, i) => {
-    flat.set(found.gradients[i]!.values(), offset);
-  });
-  return flat;
+/** Adds normal numbers of standard deviation 0.1 to the parameters. */
+function shake({ engine, flat, size }: Parameters): void {
+  const key = writeKey(engine, 0, 'init');
+  engine.kernels.addGaussian(flat.address, flat.address, size, key, 0, 0, 0, 0, 8, 0.1);
 }
 
 function compare(loss: BatchLoss<Batch>, params: Parameters, batch: Batch): ModelIssue | null {
-  const together = examplesOf(loss, params, batch);
-  for (let i = 0; i < together.length; i++) {
-    const one = sliceBatch(batch, i, i + 1);
-    const [alone] = attemptAlone(() => examplesOf(loss, params, one));
-    const difference =
-      alone === undefined
-        ? 'has a loss among the others, and fails alone'
-        : differenceOf(together[i]!, alone);
-    if (difference !== null) {
-      const again = examplesOf(loss, params, batch)[i]!;
-      if (differenceOf(together[i]!, again) !== null) return irreproducible(together[i]!, again);
-      return errorIssue(
-        'EXAMPLES_MIXED',
-        `of ${together.length} random examples, number ${i} ${difference}.`,
-      );
-    }
-    const wrong = ruleError(alone!, gradientByBackward(loss, params, one));
-    if (wrong !== null) return wrong;
+  const together = perExample(loss, params, batch);
+  for (let i = 0; i < together.batch; i++) {
+    const found = params.engine.scope(() => {
+      const one = sliceBatch(batch, i, i + 1);
+      const alone = attempt(() => perExample(loss, params, one));
+      const difference =
+        alone === null ? 'has a loss among the others, and fails alone' : differenceOf(together, i, alone, 0);
+      if (difference === null) return ruleError(together, i, backwardGradient(loss, params, one));
+      const again = differenceOf(together, i, perExample(loss, params, batch), i);
+      return again === null
+        ? errorIssue('EXAMPLES_MIXED', `of ${together.batch} random examples, number ${i} ${difference}.`)
+        : errorIssue(
+            'LOSS_NOT_REPRODUCIBLE',
+            `the same examples and parameters gave different losses or gradients the second time: an example ${again}.`,
+          );
+    });
+    if (found !== null) return found;
   }
   return null;
 }
 
-/** The result, or nothing where one example alone is an error. */
-function attemptAlone(body: () => Example[]): Example[] {
+/** The result, or null where one example alone is an error. */
+function attempt<T>(body: () => T): T | null {
   try {
     return body();
   } catch (error) {
     if (error instanceof GradshapeError && error.code === 'MEMORY_LIMIT') throw error;
-    return [];
+    return null;
   }
 }
 
 const tolerance = 1e-3;
 /** Below this, gradients are rounding. */
 const negligible = 1e-12;
+/** Most parameters of a model whose gradients are also formed for the comparison. */
+const formedLimit = 250_000;
 
 function same(a: number, b: number): boolean {
   if (!Number.isFinite(a) || !Number.isFinite(b)) return Number.isFinite(a) === Number.isFinite(b);
   return Math.abs(a - b) <= tolerance * Math.max(Math.abs(a), Math.abs(b)) + negligible;
 }
 
-const distance = (a: Float32Array, b: Float32Array): number =>
-  Math.sqrt(a.reduce((total, value, i) => total + (value - b[i]!) * (value - b[i]!), 0));
-
-function differenceOf(together: Example, alone: Example): string | null {
-  if (!same(together.loss, alone.loss)) {
-    return `has a loss of ${together.loss} among the others, and of ${alone.loss} alone`;
-  }
-  if (!same(together.norm, alone.norm)) {
-    return `has a gradient of norm ${together.norm} among the others, and of ${alone.norm} alone`;
-  }
-  const most = tolerance * alone.norm + negligible;
-  if (distance(alone.summed, together.summed) > most || distance(alone.formed, together.formed) > most) {
-    return 'has another gradient among the others than alone';
-  }
-  return null;
+/** An example's gradient as a private step sums it: Σ wᵢgᵢ with weight 1 for it alone. */
+function gradientOf(g: PerExampleGradients, i: number): Tensor {
+  return g.weightedSums([Array.from({ length: g.batch }, (_, j) => (j === i ? 1 : 0))])[0]!;
 }
 
-function irreproducible(first: Example, second: Example): ModelIssue {
-  return errorIssue(
-    'LOSS_NOT_REPRODUCIBLE',
-    `the same examples and parameters gave a loss of ${first.loss} and then of ${second.loss} (gradients of norm ${first.norm} and ` +
-      `${second.norm}), so that it can't be seen whether examples are kept apart.`,
-  );
+/** How far it is from another gradient. */
+function distance(g: PerExampleGradients, i: number, { engine, size, address }: Tensor): number {
+  return engine.scope(() => {
+    const summed = gradientOf(g, i);
+    engine.kernels.addScaled(summed.address, address, -1, size);
+    return Math.sqrt(engine.kernels.squaredNorm(summed.address, size));
+  });
 }
 
-/** Whether the per-example rules disagree with backward about an example's gradient. */
-function ruleError({ norm, summed, formed }: Example, gradient: Float32Array): ModelIssue | null {
-  const truth = distance(gradient, new Float32Array(gradient.length));
-  const most = tolerance * truth + 1e-4;
+/** How example i of one batch differs from example j of another, which is the same one. */
+function differenceOf(
+  g: PerExampleGradients,
+  i: number,
+  other: PerExampleGradients,
+  j: number,
+): string | null {
+  const told = (what: string, a: number, b: number): string =>
+    `has a ${what} of ${a} in the batch, and of ${b} ${other.batch === 1 ? 'alone' : 'again'}`;
+  const [loss, otherLoss] = [g.losses.values()[i]!, other.losses.values()[j]!];
+  if (!same(loss, otherLoss)) return told('loss', loss, otherLoss);
+  const [norm, otherNorm] = [g.norms().values()[i]!, other.norms().values()[j]!];
+  if (!same(norm, otherNorm)) return told('gradient norm', norm, otherNorm);
+  if (!Number.isFinite(norm)) return null;
+  const apart = g.losses.engine.scope(() => {
+    return distance(g, i, gradientOf(other, j));
+  });
+  return apart > tolerance * norm + negligible ? told('gradient', norm, otherNorm) : null;
+}
+
+/** The gradient of one example's loss by backward, without per-example rules. */
+function backwardGradient(loss: BatchLoss<Batch>, params: Parameters, one: Batch): Tensor {
+  const { engine, trainableEntries, size } = params;
+  return engine.scope(() => {
+    const views = trainableEntries.map(({ name }) => params.get(name));
+    const found = gradients(() => loss(params, one), views).gradients;
+    const flat = engine.full([size], 0);
+    trainableEntries.forEach((entry, i) => {
+      engine.kernels.addScaled(flat.address + entry.offset * 4, found[i]!.address, 1, entry.size);
+    });
+    return flat;
+  });
+}
+
+/** The same distance of the gradient as it is formed in the array of all. */
+function distanceFormed(g: PerExampleGradients, i: number, { engine, size, address }: Tensor): number {
+  return engine.scope(() => {
+    const row = slice(g.array(), [i, 0], [1, size]);
+    engine.kernels.addScaled(row.address, address, -1, size);
+    return Math.sqrt(engine.kernels.squaredNorm(row.address, size));
+  });
+}
+
+/** Whether the per-example rules disagree with backward about the gradient of example i. */
+function ruleError(g: PerExampleGradients, i: number, gradient: Tensor): ModelIssue | null {
+  const { engine, size } = gradient;
+  const norm = g.norms().values()[i]!;
+  const truth = Math.sqrt(engine.kernels.squaredNorm(gradient.address, size));
   if (!Number.isFinite(truth) || !Number.isFinite(norm)) return null;
-  const wrong = [Math.abs(norm - truth), distance(summed, gradient), distance(formed, gradient)].some(
-    (error) => error > most,
-  );
-  if (!wrong) return null;
+  const most = tolerance * truth + 1e-4;
+  const errors = [Math.abs(norm - truth), distance(g, i, gradient)];
+  if (size <= formedLimit) errors.push(distanceFormed(g, i, gradient));
+  if (errors.every((error) => error <= most)) return null;
   return errorIssue(
     'RULE_WRONG',
-    `the per-example rules say that a gradient has norm ${norm}, and it has ${truth}, or they sum another one.`,
+    `the per-example rules say that a gradient has norm ${norm}, where backward says ${truth}, or they form or sum another one.`,
   );
 }
 

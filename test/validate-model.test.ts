@@ -165,7 +165,7 @@ test('makePrivate refuses them', () => {
   const message = throwsCode('MODEL_NOT_PRIVATE', () =>
     makePrivate({ ...options, loss: (z, y) => mul(crossEntropy(z, y), 1 / z.shape[0]!) }),
   );
-  assert.match(message, /has a loss of .* among the others, and of .* alone/);
+  assert.match(message, /has a loss of .* in the batch, and of .* alone/);
   makePrivate(options).free();
 });
 
