@@ -10,7 +10,7 @@ export class Lot {
   add(examples: Examples | null): void {
     if (!examples?.indices || !examples.source) return;
     const { number } = this;
-    const indices = examples.indices.view();
+    const indices = examples.indices.values();
     const lastLot = this.marksOf(examples.source);
     for (let i = 0; i < indices.length; i++) {
       const index = indices[i]!;

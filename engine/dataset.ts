@@ -2,7 +2,17 @@ import type { Engine } from './engine.js';
 import { GradshapeError } from './errors.js';
 import type { Block } from './memory.js';
 import { checkSeed } from './random.js';
-import { type BlockTensor, type Examples, type Shape, showShape, sizeOf, type Tensor } from './tensor.js';
+import {
+  type BlockTensor,
+  type Examples,
+  markExamples,
+  markGathered,
+  readError,
+  type Shape,
+  showShape,
+  sizeOf,
+  type Tensor,
+} from './tensor.js';
 
 /** Labelled examples as plain values, row by row. */
 export interface LabelledSet {
@@ -57,32 +67,37 @@ interface Segment {
   readonly owned: boolean;
 }
 
+let sharedSegments: (set: Dataset) => Segment[];
+
 /**
  * Examples in the engine's memory, as one or several segments of bytes or floats; batches are gathered by index.
  * Made by `engine.dataset`, freed by `free()`.
  */
 export class Dataset {
   readonly count: number;
-  private norms: BlockTensor | null = null;
+  readonly #segments: readonly Segment[];
+  #norms: BlockTensor | null = null;
+
+  static {
+    // For a set composed on top of this one. Nobody else may reach the numbers: their norms are computed once.
+    sharedSegments = (set) => set.#segments.map((segment) => ({ ...segment, owned: false }));
+  }
 
   constructor(
     readonly engine: Engine,
     readonly shape: Shape,
-    private readonly segments: readonly Segment[],
+    segments: readonly Segment[],
     private readonly labels: BlockTensor,
     private readonly table: BlockTensor,
   ) {
     this.count = labels.size;
+    this.#segments = segments;
   }
 
-  /** A copy of all labels. */
+  /** A copy of all labels. @throws EXAMPLES_READ inside a loss under `perExample` */
   get y(): Int32Array {
+    if (this.engine.recorder.examplesApart) throw readError(this.labels);
     return this.labels.values() as Int32Array;
-  }
-
-  /** The segments, for a set composed on top of this one. */
-  get shared(): readonly Segment[] {
-    return this.segments.map((segment) => ({ ...segment, owned: false }));
   }
 
   /**
@@ -96,7 +111,7 @@ export class Dataset {
     if (!(Number.isSafeInteger(step) && step >= 0)) {
       throw new GradshapeError('STEP_INVALID', `batch: step is ${step}; expected a whole number from 0.`);
     }
-    if (this.segments.some(({ block }) => !block.alive)) {
+    if (this.#segments.some(({ block }) => !block.alive)) {
       throw new GradshapeError(
         'TENSOR_USED_LATE',
         'batch: the data set, or the base that it shares, was freed; free a base after the sets composed on it.',
@@ -122,7 +137,7 @@ export class Dataset {
         n,
         sizeOf(this.shape),
         this.table.address,
-        this.segments.length,
+        this.#segments.length,
       );
       kernels.gatherI32(y.address, at.address, n, this.labels.address);
     }
@@ -132,16 +147,17 @@ export class Dataset {
       groups: groups ?? null,
       source: this,
     };
-    x.examples = examples;
-    y.examples = examples;
-    x.gathered = { squaredNorms: () => this.squaredNorms(), indices: at, intact: true };
+    for (const tensor of [x, y, at]) markExamples(tensor, examples);
+    const gathered = { squaredNorms: () => this.squaredNorms(), indices: at, size: x.size, intact: true };
+    markGathered(x, gathered);
+    markGathered(at, gathered);
     return { x, y };
   }
 
   /** ‖x‖² of every example, f64 [count]: what the ghost norms of a first layer need, computed once. */
   private squaredNorms(): Tensor {
-    this.norms ??= this.computeSquaredNorms();
-    return this.norms;
+    this.#norms ??= this.computeSquaredNorms();
+    return this.#norms;
   }
 
   private computeSquaredNorms(): BlockTensor {
@@ -160,10 +176,10 @@ export class Dataset {
 
   /** Frees the set's memory; a base that it shares with another set stays. */
   free(): void {
-    for (const segment of this.segments) if (segment.owned) segment.block.free();
+    for (const segment of this.#segments) if (segment.owned) segment.block.free();
     this.labels.free();
     this.table.free();
-    this.norms?.free();
+    this.#norms?.free();
   }
 
   [Symbol.dispose](): void {
@@ -190,7 +206,7 @@ export function createDataset(engine: Engine, set: LabelledSet | ComposedSet): D
   checkLabels(ownLabels, ownLabels.length);
   const labels = composed.y ?? ownLabels;
   checkLabels(labels, ownLabels.length);
-  const segments = base instanceof Dataset ? [...base.shared] : [];
+  const segments = base instanceof Dataset ? [...sharedSegments(base)] : [];
   const tables: BlockTensor[] = [];
   try {
     for (const part of parts) segments.push(upload(engine, part));

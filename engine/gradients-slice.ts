@@ -1,8 +1,8 @@
+import { rowCutter, sliceRows } from './batch.js';
 import { type Weights, weightsTensor } from './checks.js';
 import { GradshapeError } from './errors.js';
 import { groupSize, sumByGroups } from './grouping.js';
 import { Norms, type PerExampleGradients } from './per-example.js';
-import { sliceRows, sliceTensor } from './slice-tensor.js';
 import type { Tensor } from './tensor.js';
 
 /** What per-example gradients can do for a stretch of their examples. */
@@ -27,7 +27,7 @@ export function weightedSumsOf(
     if (batch <= groupSize) g.addRange(all, 0, batch, out);
     else {
       sumByGroups(engine, examples, batch, out, (from, to, part) => {
-        g.addRange(all && sliceRows(all, from, to, null), from, to, part);
+        g.addRange(all && sliceRows(all, from, to), from, to, part);
       });
     }
     return out;
@@ -69,7 +69,8 @@ export class GradientsSlice implements PerExampleGradients {
   }
 
   get losses(): Tensor {
-    this.own ??= sliceTensor(this.whole.losses, this.from, this.to);
+    const { losses } = this.whole;
+    this.own ??= rowCutter(this.from, this.to)(losses, losses.examples!);
     return this.own;
   }
 
@@ -82,11 +83,11 @@ export class GradientsSlice implements PerExampleGradients {
   }
 
   norms(parameter?: string): Norms {
-    return new Norms(sliceRows(this.whole.norms(parameter).squared, this.from, this.to, null));
+    return new Norms(sliceRows(this.whole.norms(parameter).squared, this.from, this.to));
   }
 
   dots(direction: Tensor): Tensor {
-    return sliceTensor(this.whole.dots(direction), this.from, this.to);
+    return sliceRows(this.whole.dots(direction), this.from, this.to);
   }
 
   weightedSums(weights: readonly (Weights | null)[], into?: readonly Tensor[]): Tensor[] {
@@ -105,7 +106,7 @@ export class GradientsSlice implements PerExampleGradients {
   }
 
   array(): Tensor {
-    return sliceTensor(this.whole.array(), this.from, this.to);
+    return sliceRows(this.whole.array(), this.from, this.to);
   }
 
   slice(from: number, to: number): PerExampleGradients {

@@ -1,11 +1,11 @@
+import { batchOf, sliceBatch } from './batch.js';
 import { type BatchLoss, type BatchTensors, trace, writeGradient } from './batch-gradient.js';
 import { checkFlat, checkSums, type Weights } from './checks.js';
 import { GradshapeError } from './errors.js';
 import { GradientsSlice, type SliceableGradients, usedWeights, weightedSumsOf } from './gradients-slice.js';
 import type { Parameters } from './parameters.js';
 import { Norms, type PerExampleGradients } from './per-example.js';
-import { sliceExamples, sliceRows } from './slice-tensor.js';
-import { type Examples, Tensor } from './tensor.js';
+import type { Tensor } from './tensor.js';
 
 /**
  * Per-example gradients one example at a time, recomputed for each question: slow, obviously right, and needing the
@@ -27,9 +27,10 @@ export class LoopGradients<B extends BatchTensors> implements SliceableGradients
     readonly fallback: string | null,
   ) {
     const { engine } = params;
-    this.batch = batchSize(examples);
+    const batch = batchOf(examples);
+    this.batch = batch.count;
     this.losses = engine.allocate([this.batch], 'f32', 'losses');
-    this.losses.examples = examplesOf(examples);
+    this.losses.examples = batch.examples;
     this.squared = engine.allocate([this.batch], 'f64', 'norms');
     this.squared.examples = this.losses.examples;
     this.squaredByParameter = engine.allocate([params.entries.length, this.batch], 'f64', 'norms');
@@ -151,58 +152,3 @@ export class LoopGradients<B extends BatchTensors> implements SliceableGradients
 }
 
 const total = (terms: readonly number[]): number => terms.reduce((sum, term) => sum + term, 0);
-
-function tensorsOf(batch: BatchTensors): Tensor[] {
-  return Object.values(batch).filter(
-    (value): value is Tensor => value instanceof Tensor && value.examples !== null,
-  );
-}
-
-function examplesOf(batch: BatchTensors): Examples {
-  const examples = tensorsOf(batch)[0]?.examples;
-  if (!examples) {
-    throw new GradshapeError(
-      'NOT_A_BATCH',
-      'perExample: the batch holds no tensor whose axis 0 is the examples. Take it with data.batch(indices), or mark yours with asExamples(tensor).',
-    );
-  }
-  return examples;
-}
-
-function batchSize(batch: BatchTensors): number {
-  examplesOf(batch);
-  return tensorsOf(batch)[0]!.shape[0]!;
-}
-
-/** The examples from..to of a batch, as views. @throws INDEX_OUT_OF_RANGE */
-export function sliceBatch<B extends BatchTensors>(batch: B, from: number, to: number): B {
-  const count = batchSize(batch);
-  if (!(Number.isInteger(from) && Number.isInteger(to) && from >= 0 && from <= to && to <= count)) {
-    throw new GradshapeError(
-      'INDEX_OUT_OF_RANGE',
-      `sliceBatch: from ${from} to ${to} of a batch of ${count}; expected whole numbers, 0 ≤ from ≤ to ≤ ${count}.`,
-    );
-  }
-  const slices = new Map<Examples, Examples>();
-  const entries = Object.entries(batch).map(([name, value]) => {
-    if (!(value instanceof Tensor) || value.examples === null) return [name, value];
-    const whole = value.examples;
-    const part = slices.get(whole) ?? sliceExamples(whole, from, to);
-    slices.set(whole, part);
-    value.changed(); // through the slice
-    return [name, sliceRows(value, from, to, part)];
-  });
-  return Object.fromEntries(entries) as B;
-}
-
-/**
- * Marks axis 0 of a tensor as the examples of a batch, for batches that don't come from a data set.
- * @throws SHAPE_MISMATCH
- */
-export function asExamples(tensor: Tensor): Tensor {
-  if (tensor.rank === 0) {
-    throw new GradshapeError('SHAPE_MISMATCH', 'asExamples: the tensor has shape []; expected [batch, ...].');
-  }
-  tensor.examples ??= { indices: null, random: null };
-  return tensor;
-}

@@ -1,14 +1,14 @@
 import type { Engine } from '../engine.js';
 import { gemm, type Stored } from '../gemm.js';
 import type { PerExampleRule, Use } from '../op.js';
-import type { Tensor } from '../tensor.js';
+import { addressOf, knownRows, type Tensor } from '../tensor.js';
 
 /** The sides of a weight's gradient: example i's is Σ_t a[i, t]ᵀ · b[i, t]. */
 type Sides<A> = (use: Use<A>) => readonly [a: Tensor, b: Tensor];
 
 const columnsOf = (t: Tensor): number => t.shape[t.rank - 1]!;
 const stored = (t: Tensor, transposed = false): Stored => ({
-  address: t.address,
+  address: addressOf(t),
   columns: columnsOf(t),
   transposed,
 });
@@ -62,7 +62,7 @@ function addProducts(
   to: number,
   out: number,
 ): void {
-  const left = a.address + from * positions * inner * 4;
+  const left = addressOf(a) + from * positions * inner * 4;
   const right = b.address + from * positions * outer * 4;
   if (positions > 1) {
     const scales = engine.allocate([positions], 'f32', 'weightedSums').address;
@@ -102,7 +102,7 @@ export function denseWeightRule<A>(sides: Sides<A>): PerExampleRule<A> {
       const add = accumulate ? 1 : 0;
       use.kernels.instantiateDense(
         out,
-        a.address,
+        addressOf(a),
         b.address,
         use.batch,
         positions,
@@ -115,7 +115,7 @@ export function denseWeightRule<A>(sides: Sides<A>): PerExampleRule<A> {
     weightedSum(use, weights, out, accumulate) {
       const { a, b, positions, inner, outer } = factors(use);
       if (weights === 0) {
-        const left = { address: a.address, columns: inner, transposed: true };
+        const left = { address: addressOf(a), columns: inner, transposed: true };
         const right = { address: b.address, columns: outer };
         gemm(use.engine, [inner, outer, use.batch * positions], left, right, out, { accumulate });
         return;
@@ -133,19 +133,20 @@ export function denseWeightRule<A>(sides: Sides<A>): PerExampleRule<A> {
       },
       squaredNorms(use, out, terms) {
         const { a, b, positions, inner, outer } = factors(use);
-        if (positions === 1 && a.gathered?.intact) {
-          const { squaredNorms, indices } = a.gathered;
+        const known = knownRows(a);
+        if (positions === 1 && known !== null) {
+          const { squaredNorms, indices } = known;
           use.kernels.ghostNormsKnown(
             out,
             squaredNorms().address,
-            indices.address,
+            addressOf(indices),
             b.address,
             use.batch,
             outer,
           );
           return;
         }
-        use.kernels.ghostNorms(out, terms, a.address, b.address, use.batch, positions, inner, outer, 0);
+        use.kernels.ghostNorms(out, terms, addressOf(a), b.address, use.batch, positions, inner, outer, 0);
       },
       dots(use, direction, out) {
         // ⟨Σ_t aᵀb, V⟩ = Σ_t ⟨a·V, b⟩
