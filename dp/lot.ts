@@ -1,3 +1,4 @@
+import { indicesOf } from '../engine/batch.js';
 import { type Examples, GradshapeError } from '../engine/index.js';
 
 /** The examples that a step has summed so far, so that none is summed twice: clipping bounds an example's part once. */
@@ -8,10 +9,10 @@ export class Lot {
 
   /** @throws EXAMPLE_REPEATED */
   add(examples: Examples | null): void {
-    if (!examples?.indices || !examples.source) return;
+    const indices = examples?.source ? indicesOf(examples) : null;
+    if (indices === null) return;
     const { number } = this;
-    const indices = examples.indices.values();
-    const lastLot = this.marksOf(examples.source);
+    const lastLot = this.marksOf(examples!.source!);
     for (let i = 0; i < indices.length; i++) {
       const index = indices[i]!;
       if (lastLot[index] === number) throw repeated(index);

@@ -15,6 +15,18 @@ import {
 
 type NamedExamples = [name: string, tensor: Tensor, examples: Examples];
 
+const hostIndices = new WeakMap<Examples, Int32Array>();
+
+/** Keeps the examples' indices where the host can read them without a copy, and a loss can't. */
+export function rememberIndices(examples: Examples, indices: Int32Array): void {
+  hostIndices.set(examples, indices);
+}
+
+/** The examples' indices in their data set, for the step, outside the loss; null where they come from none. */
+export function indicesOf(examples: Examples): Int32Array | null {
+  return hostIndices.get(examples) ?? (examples.indices && (numbersOf(examples.indices) as Int32Array));
+}
+
 /** The names of a batch's tensors of examples, and whose rows they are. */
 function examplesByName(batch: BatchTensors): NamedExamples[] {
   return Object.entries(batch).flatMap(([name, value]) =>

@@ -1,3 +1,4 @@
+import { rememberIndices } from './batch.js';
 import type { Engine } from './engine.js';
 import { GradshapeError } from './errors.js';
 import type { Block } from './memory.js';
@@ -126,7 +127,8 @@ export class Dataset {
         );
       }
     }
-    const at = engine.tensor(indices, [n], 'i32');
+    const ids = new Int32Array(indices);
+    const at = engine.tensor(ids, [n], 'i32');
     const x = engine.allocate([n, ...this.shape], 'f32', 'batch');
     const y = engine.allocate([n], 'i32', 'batch');
     if (n > 0) {
@@ -147,6 +149,7 @@ export class Dataset {
       groups: groups ?? null,
       source: this,
     };
+    rememberIndices(examples, ids);
     for (const tensor of [x, y, at]) markExamples(tensor, examples);
     const gathered = { squaredNorms: () => this.squaredNorms(), indices: at, size: x.size, intact: true };
     markGathered(x, gathered);

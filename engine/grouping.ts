@@ -1,3 +1,4 @@
+import { indicesOf } from './batch.js';
 import type { Engine } from './engine.js';
 import type { Examples, Tensor } from './tensor.js';
 
@@ -41,7 +42,7 @@ export class Grouping {
       this.filled += count;
       return [{ from: 0, to: count, closes: false }];
     }
-    const indices = groups === null ? (examples?.indices?.values() ?? null) : null;
+    const indices = groups === null ? (examples && indicesOf(examples)) : null;
     const runs: Run[] = [];
     let from = 0;
     let closes = false;
