@@ -5,7 +5,7 @@ import type { Engine } from './engine.js';
 import { GradshapeError } from './errors.js';
 import { evaluate, type Op, type OwnOp } from './op.js';
 import type { TapeRecord } from './tape.js';
-import type { Tensor } from './tensor.js';
+import { showShape, type Tensor } from './tensor.js';
 
 type Named = Pick<Op<unknown>, 'name'>;
 
@@ -52,7 +52,7 @@ function mixes(op: Named, what: string, i: number, cause?: unknown): GradshapeEr
 /** Runs `body` for one example; that it fails alone is a way to depend on the others. */
 function attempt<T>(op: Named, engine: Engine, i: number, body: () => T): void {
   try {
-    engine.scope(() => void body());
+    engine.recorder.forget(() => engine.scope(() => void body()));
   } catch (error) {
     if (error instanceof GradshapeError && error.code.startsWith('EXAMPLES_')) throw error;
     throw mixes(op, 'an error', i, error);
@@ -68,6 +68,14 @@ export function checkForward<A>(
   output: Tensor,
 ): void {
   const count = output.shape[0]!;
+  const batch = inputs.find((input) => input.examples !== null && input.shape[0] !== count);
+  if (batch !== undefined) {
+    throw new GradshapeError(
+      'EXAMPLES_MIXED',
+      `${op.name}: its definition says that the output ${showShape(output.shape)} has the rows of the examples of ${showShape(batch.shape)}; ` +
+        "expected as many, or examples: 'mixed'.",
+    );
+  }
   if (count < 2) return;
   const { engine } = output;
   for (const i of examplesToTry(++own.looks.forward, count)) {

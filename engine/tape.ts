@@ -73,6 +73,16 @@ export class Recorder {
     return this.inside > 0 || (this.lent !== null && tensor.examples === null);
   }
 
+  /** Runs `body`, and takes what it recorded off the tape. */
+  forget(body: () => void): void {
+    const { length } = this.records;
+    try {
+      body();
+    } finally {
+      this.records.length = length;
+    }
+  }
+
   /** Called by every op. */
   record(
     op: Op<unknown>,

@@ -397,6 +397,11 @@ test('a declaration is checked, forward and backward, by an example alone', () =
     'another shape for one example alone': {
       shape: ([x]) => (x!.shape[0] === 1 ? [1, k + 1] : x!.shape),
     },
+    'twice the rows': {
+      examples: ([x]) => x!.examples,
+      shape: ([x]) => [2 * x!.shape[0]!, k],
+      forward: (c) => write(c, [...host(c.inputs[0]!), ...host(c.inputs[0]!)]),
+    },
     'the mean, in backward': {
       backward: ({ dOutput }) => [constant(centred(host(dOutput), rowsOf(dOutput)), [...dOutput.shape])],
     },
