@@ -42,8 +42,8 @@ function examplesToTry(look: number, count: number): number[] {
 function mixes(op: Named, what: string, i: number, cause?: unknown): GradshapeError {
   return new GradshapeError(
     'EXAMPLES_MIXED',
-    `${op.name}: example ${i} of a batch gives ${what} alone than among the others, although its definition keeps examples apart. Let each row ` +
-      "depend on the same row of the inputs alone, or say examples: 'mixed'. Randomness must be the example's own: drawn from " +
+    `${op.name}: example ${i} of a batch, tried alone, ${what}, although the op's definition keeps examples apart. Let each row depend on ` +
+      "the same row of the inputs alone, or say examples: 'mixed'. Randomness must be the example's own: drawn from " +
       'inputs[0].examples (indices and random), as dropout does, or an input of its own, asExamples(noise, batch.x).',
     { cause },
   );
@@ -54,8 +54,8 @@ function attempt<T>(op: Named, engine: Engine, i: number, body: () => T): void {
   try {
     engine.recorder.forget(() => engine.scope(() => void body()));
   } catch (error) {
-    if (error instanceof GradshapeError && error.code.startsWith('EXAMPLES_')) throw error;
-    throw mixes(op, 'an error', i, error);
+    if (error instanceof GradshapeError && /^EXAMPLES_|^MEMORY_LIMIT$/.test(error.code)) throw error;
+    throw mixes(op, 'is an error', i, error);
   }
 }
 
@@ -81,7 +81,7 @@ export function checkForward<A>(
   for (const i of examplesToTry(++own.looks.forward, count)) {
     attempt(op, engine, i, () => {
       const alone = evaluateAlone(op, cutAll(inputs, rowCutter(i, i + 1)), attributes);
-      if (!isRow(output, i, alone.output)) throw mixes(op, 'another output', i);
+      if (!isRow(output, i, alone.output)) throw mixes(op, 'has another output than among the others', i);
     });
   }
 }
@@ -123,7 +123,7 @@ export function checkBackward(
         arrivingOne,
         () => op.beforeActivation?.({ ...forward, dOutput: arrivingOne }) ?? arrivingOne,
       );
-      if (!isRow(dOutput, i, dOutputOne)) throw mixes(op, 'another gradient', i);
+      if (!isRow(dOutput, i, dOutputOne)) throw mixes(op, 'has another gradient than among the others', i);
       if (!needs.includes(true)) return;
       const alone = lend(dOutputOne, () =>
         op.backward({ ...forward, dOutput: dOutputOne, needs, recorded: recorder.active }),
@@ -132,7 +132,7 @@ export function checkBackward(
         const [whole, one] = [results[argument] ?? null, alone[argument] ?? null];
         if (!needs[argument] || input.examples === null) return;
         const same = whole === null || one === null ? whole === one : isRow(whole, i, one);
-        if (!same) throw mixes(op, `another gradient of input ${argument}`, i);
+        if (!same) throw mixes(op, `has another gradient of input ${argument} than among the others`, i);
       });
     });
   }
