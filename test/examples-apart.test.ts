@@ -5,6 +5,7 @@ import {
   type Batch,
   type BatchLoss,
   concat,
+  conv2d,
   countCorrect,
   createEngineSync,
   crossEntropy,
@@ -14,6 +15,7 @@ import {
   dropout,
   type Forward,
   gradients,
+  groupNorm,
   matmul,
   mean,
   mul,
@@ -147,6 +149,45 @@ test('host reads of a batch captured outside, and of what was made of it there',
       });
     });
   }
+});
+
+test('a gradient inside the loss to what all examples share is a sum over them', () => {
+  const shared = new Parameters(engine, [
+    { name: 'filter', shape: [2, 2, 1, 2] },
+    { name: 'scale', shape: [2] },
+    { name: 'w', shape: [2, k] },
+  ]);
+  shared.load(Float32Array.from({ length: shared.size }, (_, i) => Math.sin(i + 1)));
+  const losses = (p: Parameters, { x, y }: Batch): Tensor => {
+    const maps = conv2d(reshape(x, [-1, 2, 2, 1]), p.get('filter'), null, { padding: 'same' });
+    const normal = groupNorm(maps, p.get('scale'), p.get('scale'), 1);
+    return crossEntropy(matmul(mean(mul(normal, p.get('scale')), { axes: [1, 2] }), p.get('w')), y);
+  };
+  engine.scope(() => {
+    perExample(losses, shared, data.batch(indices));
+    for (const { name } of shared.entries) {
+      throwsCode('EXAMPLES_MIXED', () =>
+        perExample(
+          (p, b: Batch) => {
+            const { gradients: found } = gradients(() => losses(p, b), [p.get(name)]);
+            return mul(losses(p, b), sum(found[0]!));
+          },
+          shared,
+          data.batch(indices),
+        ),
+      );
+    }
+  });
+  shared.free();
+});
+
+test('a Proxy of a tensor is no tensor', () => {
+  const hidden = (t: Tensor): Tensor =>
+    new Proxy(t, { get: (of, key) => (key === 'examples' ? null : Reflect.get(of, key, of)) });
+  refused('NOT_A_TENSOR', 'a proxy', (p, b) => {
+    const centre = mean(hidden(b.x), { axes: 0 });
+    return crossEntropy(logits(p, sub(b.x, centre)), b.y);
+  });
 });
 
 test('EXAMPLES_READ says what to do', () => {
