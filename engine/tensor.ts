@@ -181,7 +181,7 @@ export class Tensor {
   set examples(examples: Examples | null) {
     if (examples === this.#examples) return;
     const { recorder } = this.engine;
-    if (recorder.examplesApart && !recorder.maySetExamples(this)) {
+    if (!recorder.maySetExamples(this)) {
       throw new GradshapeError(
         'EXAMPLES_READ',
         `the examples of ${this.toString()} were set inside a loss under perExample; expected them to be what operations make them. ` +
@@ -189,7 +189,7 @@ export class Tensor {
       );
     }
     this.#examples = examples;
-    this.#mixed = false;
+    this.#mixed = examples === null; // its numbers are still the batch's
     recorder.lendResult([], this);
   }
 

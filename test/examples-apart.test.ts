@@ -224,12 +224,18 @@ test('outside such losses all may be read', () => {
   });
 });
 
+function withoutFlag(tensor: Tensor): Tensor {
+  tensor.examples = null;
+  return tensor;
+}
+
 test('what was computed from a whole batch outside is no constant inside', () => {
   engine.scope(() => {
     const { x } = data.batch(indices);
     const before: Record<string, Tensor> = {
       mean: mean(x, { axes: 0 }),
       'scaled mean': mul(mean(x, { axes: 0 }), 2),
+      'a batch whose flag was taken': withoutFlag(data.batch(indices).x),
       'a row': reshape(slice(x, [2, 0], [1, -1]), [-1]),
       product: reshape(matmul(engine.full([1, indices.length], 1), x), [-1]),
     };
@@ -567,6 +573,14 @@ test('the same in its backward', () => {
     'what a table op makes of it': (dOutput, b) => mul(dOutput, mean(b.x)),
     'rows of it': (dOutput, b) => mul(dOutput, slice(b.x, [0, 0], [-1, k])),
     'another batch': (dOutput) => mul(dOutput, mean(data.batch([1, 2]).x)),
+    'a captured tensor without its flag': (dOutput, b) => {
+      b.x.examples = null;
+      return mul(dOutput, b.x.values()[0]!);
+    },
+    'a captured tensor with another': (dOutput, b) => {
+      b.x.examples = { indices: null, random: null };
+      return mul(dOutput, b.x.values()[0]!);
+    },
   };
   for (const [name, read] of Object.entries(others)) {
     refused('EXAMPLES_READ', name, backward(read), ['ghost', 'materialize']);
