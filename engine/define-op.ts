@@ -38,7 +38,7 @@ function examplesRule<A>({ examples }: OpDefinition<A>): Op<A>['examples'] {
 /**
  * Makes an op like the built-in ones, from its shape rule, forward and backward. Forward may read its inputs' numbers, also in a loss
  * under `perExample`. There, what it says of examples is checked: now and then it runs again with one example alone, and output and
- * gradients must be that example's rows. Random numbers must therefore belong to the example: drawn from `inputs[0].examples`, its
+ * gradients must be that example's rows; what backward needs of forward is returned by forward, as `saved`. Random numbers must therefore belong to the example: drawn from `inputs[0].examples`, its
  * indices and random seed and step, or an input of their own, `asExamples(noise, batch.x)`.
  * @returns a function of the input tensors and the attributes
  * @throws OP_INVALID when a part is missing; the op: EXAMPLES_UNDECLARED, EXAMPLES_MIXED

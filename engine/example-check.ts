@@ -5,7 +5,7 @@ import type { Engine } from './engine.js';
 import { GradshapeError } from './errors.js';
 import { evaluate, type Op, type OwnOp } from './op.js';
 import type { TapeRecord } from './tape.js';
-import type { Tensor } from './tensor.js';
+import { showShape, type Tensor } from './tensor.js';
 
 type Named = Pick<Op<unknown>, 'name'>;
 
@@ -42,8 +42,8 @@ function examplesToTry(look: number, count: number): number[] {
 function mixes(op: Named, what: string, i: number, cause?: unknown): GradshapeError {
   return new GradshapeError(
     'EXAMPLES_MIXED',
-    `${op.name}: example ${i} of a batch gives ${what} alone than among the others, although its definition keeps examples apart. Let each row ` +
-      "depend on the same row of the inputs alone, or say examples: 'mixed'. Randomness must be the example's own: drawn from " +
+    `${op.name}: example ${i} of a batch, tried alone, ${what}, although the op's definition keeps examples apart. Let each row depend on ` +
+      "the same row of the inputs alone, or say examples: 'mixed'. Randomness must be the example's own: drawn from " +
       'inputs[0].examples (indices and random), as dropout does, or an input of its own, asExamples(noise, batch.x).',
     { cause },
   );
@@ -52,10 +52,10 @@ function mixes(op: Named, what: string, i: number, cause?: unknown): GradshapeEr
 /** Runs `body` for one example; that it fails alone is a way to depend on the others. */
 function attempt<T>(op: Named, engine: Engine, i: number, body: () => T): void {
   try {
-    engine.scope(() => void body());
+    engine.recorder.forget(() => engine.scope(() => void body()));
   } catch (error) {
-    if (error instanceof GradshapeError && error.code.startsWith('EXAMPLES_')) throw error;
-    throw mixes(op, 'an error', i, error);
+    if (error instanceof GradshapeError && /^EXAMPLES_|^MEMORY_LIMIT$/.test(error.code)) throw error;
+    throw mixes(op, 'is an error', i, error);
   }
 }
 
@@ -68,12 +68,20 @@ export function checkForward<A>(
   output: Tensor,
 ): void {
   const count = output.shape[0]!;
+  const batch = inputs.find((input) => input.examples !== null && input.shape[0] !== count);
+  if (batch !== undefined) {
+    throw new GradshapeError(
+      'EXAMPLES_MIXED',
+      `${op.name}: its definition says that the output ${showShape(output.shape)} has the rows of the examples of ${showShape(batch.shape)}; ` +
+        "expected as many, or examples: 'mixed'.",
+    );
+  }
   if (count < 2) return;
   const { engine } = output;
   for (const i of examplesToTry(++own.looks.forward, count)) {
     attempt(op, engine, i, () => {
       const alone = evaluateAlone(op, cutAll(inputs, rowCutter(i, i + 1)), attributes);
-      if (!isRow(output, i, alone.output)) throw mixes(op, 'another output', i);
+      if (!isRow(output, i, alone.output)) throw mixes(op, 'has another output than among the others', i);
     });
   }
 }
@@ -115,7 +123,7 @@ export function checkBackward(
         arrivingOne,
         () => op.beforeActivation?.({ ...forward, dOutput: arrivingOne }) ?? arrivingOne,
       );
-      if (!isRow(dOutput, i, dOutputOne)) throw mixes(op, 'another gradient', i);
+      if (!isRow(dOutput, i, dOutputOne)) throw mixes(op, 'has another gradient than among the others', i);
       if (!needs.includes(true)) return;
       const alone = lend(dOutputOne, () =>
         op.backward({ ...forward, dOutput: dOutputOne, needs, recorded: recorder.active }),
@@ -124,7 +132,7 @@ export function checkBackward(
         const [whole, one] = [results[argument] ?? null, alone[argument] ?? null];
         if (!needs[argument] || input.examples === null) return;
         const same = whole === null || one === null ? whole === one : isRow(whole, i, one);
-        if (!same) throw mixes(op, `another gradient of input ${argument}`, i);
+        if (!same) throw mixes(op, `has another gradient of input ${argument} than among the others`, i);
       });
     });
   }

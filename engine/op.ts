@@ -8,10 +8,11 @@ import {
   type DType,
   type Examples,
   isMixed,
+  isTensor,
   markExamples,
   type Shape,
   showShape,
-  Tensor,
+  type Tensor,
 } from './tensor.js';
 
 /** What an op's forward sees. */
@@ -165,7 +166,7 @@ function checkedEngine<A>(op: Op<A>, inputs: readonly Tensor[]): Engine {
   }
   for (let i = 0; i < inputs.length; i++) {
     const input = inputs[i]!;
-    if (!(input instanceof Tensor)) {
+    if (!isTensor(input)) {
       throw new GradshapeError(
         'NOT_A_TENSOR',
         `${op.name}: argument ${i} is not a tensor. Make one with engine.tensor.`,

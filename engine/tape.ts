@@ -68,9 +68,20 @@ export class Recorder {
     return (tensor.examples === null && !isMixed(tensor)) || this.lent!.has(tensor);
   }
 
-  /** Whether an op may say whose rows a tensor's are: where nobody has said so yet. */
+  /** Whether it may be said whose rows a tensor's are: in a loss under `perExample` by ops alone, and of what is nobody's yet. */
   maySetExamples(tensor: Tensor): boolean {
-    return this.inside > 0 || (this.lent !== null && tensor.examples === null);
+    if (this.inside > 0) return true;
+    return this.lent === null ? !this.examplesApart : tensor.examples === null && !isMixed(tensor);
+  }
+
+  /** Runs `body`, and takes what it recorded off the tape. */
+  forget(body: () => void): void {
+    const { length } = this.records;
+    try {
+      body();
+    } finally {
+      this.records.length = length;
+    }
   }
 
   /** Called by every op. */

@@ -96,6 +96,8 @@ export let markExamples: (tensor: Tensor, examples: Examples | null, mixed?: boo
 export let markGathered: (tensor: Tensor, gathered: Gathered | null) => void;
 /** What is known of a tensor's rows, where they are still a data set's. */
 export let knownRows: (tensor: Tensor) => Gathered | null;
+/** Whether it is a tensor itself: a Proxy of one could say anything of its examples. */
+export let isTensor: (value: unknown) => value is Tensor;
 /** Whether a tensor was computed from several examples of a batch. */
 export let isMixed: (tensor: Tensor) => boolean;
 /** A tensor of the same bytes, or of some of them from `offset` on: what changes in one has changed in the other. */
@@ -146,6 +148,7 @@ export class Tensor {
       if (!known?.intact || !known.indices.#holder.alive || tensor.dtype !== 'f32') return null;
       return tensor.size === known.size && tensor.shape[0] === known.indices.size ? known : null;
     };
+    isTensor = (value): value is Tensor => value instanceof Tensor && #location in value;
     isMixed = (tensor) => tensor.#mixed;
     aliasOf = (tensor, shape, offset = 0) => {
       const alias = new Tensor(tensor.engine, shape, tensor.dtype, tensor.#place() + offset, tensor.#holder);
@@ -182,7 +185,7 @@ export class Tensor {
   set examples(examples: Examples | null) {
     if (examples === this.#examples) return;
     const { recorder } = this.engine;
-    if (recorder.examplesApart && !recorder.maySetExamples(this)) {
+    if (!recorder.maySetExamples(this)) {
       throw new GradshapeError(
         'EXAMPLES_READ',
         `the examples of ${this.toString()} were set inside a loss under perExample; expected them to be what operations make them. ` +
@@ -190,7 +193,7 @@ export class Tensor {
       );
     }
     this.#examples = examples;
-    this.#mixed = false;
+    this.#mixed = examples === null; // its numbers are still the batch's
     recorder.lendResult([], this);
   }
 

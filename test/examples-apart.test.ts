@@ -5,6 +5,7 @@ import {
   type Batch,
   type BatchLoss,
   concat,
+  conv2d,
   countCorrect,
   createEngineSync,
   crossEntropy,
@@ -14,6 +15,7 @@ import {
   dropout,
   type Forward,
   gradients,
+  groupNorm,
   matmul,
   mean,
   mul,
@@ -149,6 +151,45 @@ test('host reads of a batch captured outside, and of what was made of it there',
   }
 });
 
+test('a gradient inside the loss to what all examples share is a sum over them', () => {
+  const shared = new Parameters(engine, [
+    { name: 'filter', shape: [2, 2, 1, 2] },
+    { name: 'scale', shape: [2] },
+    { name: 'w', shape: [2, k] },
+  ]);
+  shared.load(Float32Array.from({ length: shared.size }, (_, i) => Math.sin(i + 1)));
+  const losses = (p: Parameters, { x, y }: Batch): Tensor => {
+    const maps = conv2d(reshape(x, [-1, 2, 2, 1]), p.get('filter'), null, { padding: 'same' });
+    const normal = groupNorm(maps, p.get('scale'), p.get('scale'), 1);
+    return crossEntropy(matmul(mean(mul(normal, p.get('scale')), { axes: [1, 2] }), p.get('w')), y);
+  };
+  engine.scope(() => {
+    perExample(losses, shared, data.batch(indices));
+    for (const { name } of shared.entries) {
+      throwsCode('EXAMPLES_MIXED', () =>
+        perExample(
+          (p, b: Batch) => {
+            const { gradients: found } = gradients(() => losses(p, b), [p.get(name)]);
+            return mul(losses(p, b), sum(found[0]!));
+          },
+          shared,
+          data.batch(indices),
+        ),
+      );
+    }
+  });
+  shared.free();
+});
+
+test('a Proxy of a tensor is no tensor', () => {
+  const hidden = (t: Tensor): Tensor =>
+    new Proxy(t, { get: (of, key) => (key === 'examples' ? null : Reflect.get(of, key, of)) });
+  refused('NOT_A_TENSOR', 'a proxy', (p, b) => {
+    const centre = mean(hidden(b.x), { axes: 0 });
+    return crossEntropy(logits(p, sub(b.x, centre)), b.y);
+  });
+});
+
 test('EXAMPLES_READ says what to do', () => {
   engine.scope(() => {
     const message = throwsCode('EXAMPLES_READ', () =>
@@ -183,12 +224,18 @@ test('outside such losses all may be read', () => {
   });
 });
 
+function withoutFlag(tensor: Tensor): Tensor {
+  tensor.examples = null;
+  return tensor;
+}
+
 test('what was computed from a whole batch outside is no constant inside', () => {
   engine.scope(() => {
     const { x } = data.batch(indices);
     const before: Record<string, Tensor> = {
       mean: mean(x, { axes: 0 }),
       'scaled mean': mul(mean(x, { axes: 0 }), 2),
+      'a batch whose flag was taken': withoutFlag(data.batch(indices).x),
       'a row': reshape(slice(x, [2, 0], [1, -1]), [-1]),
       product: reshape(matmul(engine.full([1, indices.length], 1), x), [-1]),
     };
@@ -397,6 +444,11 @@ test('a declaration is checked, forward and backward, by an example alone', () =
     'another shape for one example alone': {
       shape: ([x]) => (x!.shape[0] === 1 ? [1, k + 1] : x!.shape),
     },
+    'twice the rows': {
+      examples: ([x]) => x!.examples,
+      shape: ([x]) => [2 * x!.shape[0]!, k],
+      forward: (c) => write(c, [...host(c.inputs[0]!), ...host(c.inputs[0]!)]),
+    },
     'the mean, in backward': {
       backward: ({ dOutput }) => [constant(centred(host(dOutput), rowsOf(dOutput)), [...dOutput.shape])],
     },
@@ -521,6 +573,14 @@ test('the same in its backward', () => {
     'what a table op makes of it': (dOutput, b) => mul(dOutput, mean(b.x)),
     'rows of it': (dOutput, b) => mul(dOutput, slice(b.x, [0, 0], [-1, k])),
     'another batch': (dOutput) => mul(dOutput, mean(data.batch([1, 2]).x)),
+    'a captured tensor without its flag': (dOutput, b) => {
+      b.x.examples = null;
+      return mul(dOutput, b.x.values()[0]!);
+    },
+    'a captured tensor with another': (dOutput, b) => {
+      b.x.examples = { indices: null, random: null };
+      return mul(dOutput, b.x.values()[0]!);
+    },
   };
   for (const [name, read] of Object.entries(others)) {
     refused('EXAMPLES_READ', name, backward(read), ['ghost', 'materialize']);
