@@ -158,11 +158,12 @@ export function writeGradient(
   gradient: Tensor,
   accumulate: boolean,
 ): void {
+  const { recorder } = params.engine;
   for (const entry of params.entries) {
     const out = gradient.address + entry.offset * 4;
     let written = accumulate;
     for (const { use, rule } of uses.get(entry) ?? []) {
-      rule.weightedSum(use, 0, out, written);
+      recorder.own(() => rule.weightedSum(use, 0, out, written));
       written = true;
     }
     if (!written) params.engine.kernels.fill(out, 0, entry.size);

@@ -151,7 +151,13 @@ export class Dataset {
     };
     rememberIndices(examples, ids);
     for (const tensor of [x, y, at]) markExamples(tensor, examples);
-    const gathered = { squaredNorms: () => this.squaredNorms(), indices: at, size: x.size, intact: true };
+    const gathered = {
+      squaredNorms: () => this.squaredNorms(),
+      indices: at,
+      size: x.size,
+      intact: true,
+      changes: 0,
+    };
     markGathered(x, gathered);
     markGathered(at, gathered);
     return { x, y };

@@ -42,7 +42,7 @@ export class Grouping {
       this.filled += count;
       return [{ from: 0, to: count, closes: false }];
     }
-    const indices = groups === null ? (examples && indicesOf(examples)) : null;
+    const indices = groups === null ? examples && indicesOf(examples) : null;
     const runs: Run[] = [];
     let from = 0;
     let closes = false;

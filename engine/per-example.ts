@@ -6,7 +6,7 @@ import { GradientsSlice, type SliceableGradients, usedWeights, weightedSumsOf } 
 import { LoopGradients } from './loop-gradients.js';
 import type { Use } from './op.js';
 import type { ParameterEntry, Parameters } from './parameters.js';
-import { bytesPerElement, type Tensor } from './tensor.js';
+import { bytesPerElement, changesOf, type Tensor } from './tensor.js';
 
 /**
  * How per-example gradients are made: one example at a time (`loop`), all of them in memory (`materialize`), or never
@@ -122,6 +122,8 @@ class RuledGradients implements SliceableGradients {
   /** All gradients in one array, under `materialize`. */
   private readonly whole: Tensor | null;
   private readonly known = new Map<string, Norms>();
+  /** What `changes` was when norms were first measured. */
+  private measured: number | null = null;
   /** Examples whose gradients were not finite. */
   private discarded: readonly number[] = [];
   /** Whether all of those are known and discarded. */
@@ -163,8 +165,10 @@ class RuledGradients implements SliceableGradients {
   }
 
   private instantiate(entry: ParameterEntry, out: number, stride: number): void {
-    this.uses.get(entry)!.forEach((ruled, i) => {
-      ruled.rule.instantiate(this.useOf(ruled), out, stride, i > 0);
+    this.engine.recorder.own(() => {
+      this.uses.get(entry)!.forEach((ruled, i) => {
+        ruled.rule.instantiate(this.useOf(ruled), out, stride, i > 0);
+      });
     });
   }
 
@@ -182,10 +186,20 @@ class RuledGradients implements SliceableGradients {
     const key = parameter ?? '';
     let norms = this.known.get(key);
     if (norms === undefined || !norms.squared.owner.alive) {
+      this.measured ??= this.changes();
       norms = new Norms(this.squaredNorms(parameter));
       this.known.set(key, norms);
     }
     return norms;
+  }
+
+  /** How often what the gradients are made of may have been changed in place. */
+  private changes(): number {
+    let total = 0;
+    for (const uses of this.uses.values()) {
+      for (const { use } of uses) for (const input of use.inputs) total += changesOf(input);
+    }
+    return total;
   }
 
   private squaredNorms(parameter: string | undefined): Tensor {
@@ -204,7 +218,7 @@ class RuledGradients implements SliceableGradients {
     this.params.get(parameter);
     const entry = this.params.entries.find(({ name }) => name === parameter)!;
     const held = this.heldOf(entry);
-    if (held?.kind === 'ghost') this.ghostNorms(held, squared);
+    if (held?.kind === 'ghost') this.engine.recorder.own(() => this.ghostNorms(held, squared));
     else if (held) kernels.rowSquaredNorms(squared.address, held.rows.address, this.batch, entry.size, 0);
     return squared;
   }
@@ -259,7 +273,7 @@ class RuledGradients implements SliceableGradients {
         addRows(held.rows.address, size, along, size);
       } else {
         const part = this.examplesTensor();
-        held.of.rule.ghost!.dots(held.of.use, along, part.address);
+        this.engine.recorder.own(() => held.of.rule.ghost!.dots(held.of.use, along, part.address));
         this.engine.kernels.sumF64(total.address, part.address, this.batch);
       }
     }
@@ -275,6 +289,7 @@ class RuledGradients implements SliceableGradients {
     const { engine, params } = this;
     const { kernels } = engine;
     const given = weights ?? engine.full([to - from], 1);
+    if (this.measured !== null && this.measured !== this.changes()) throw batchChanged();
     this.leaveOut(given, from);
     const at = usedWeights(given, this.discarded, from).address;
     const columnSums = (out: number, rows: Tensor, size: number): void =>
@@ -283,11 +298,13 @@ class RuledGradients implements SliceableGradients {
       columnSums(into.address, this.whole, params.size);
       return;
     }
-    for (const held of this.held) {
-      const out = into.address + held.entry.offset * 4;
-      if (held.kind === 'rows') columnSums(out, held.rows, held.entry.size);
-      else held.of.rule.ghost!.addRange(this.useOf(held.of), at, from, to, out);
-    }
+    this.engine.recorder.own(() => {
+      for (const held of this.held) {
+        const out = into.address + held.entry.offset * 4;
+        if (held.kind === 'rows') columnSums(out, held.rows, held.entry.size);
+        else held.of.rule.ghost!.addRange(this.useOf(held.of), at, from, to, out);
+      }
+    });
   }
 
   slice(from: number, to: number): PerExampleGradients {
@@ -348,6 +365,14 @@ class RuledGradients implements SliceableGradients {
     });
     return { ...use, inputs };
   }
+}
+
+function batchChanged(): GradshapeError {
+  return new GradshapeError(
+    'BATCH_CHANGED',
+    "perExample: a view or the address of the batch's numbers was taken after the gradients' norms were measured, so that sums may be of other " +
+      'gradients; expected batches to be changed before perExample, and read with values().',
+  );
 }
 
 /** Indices within the batch of the examples whose gradient norm is not finite. */

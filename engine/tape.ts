@@ -84,6 +84,16 @@ export class Recorder {
     }
   }
 
+  /** Runs code of the engine's own: it may read the batch, tells nobody, and doesn't change it. */
+  own(body: () => void): void {
+    this.inside++;
+    try {
+      body();
+    } finally {
+      this.inside--;
+    }
+  }
+
   /** Called by every op. */
   record(
     op: Op<unknown>,

@@ -82,6 +82,8 @@ export interface Gathered {
   readonly size: number;
   /** Until somebody takes a view or an address, through which the rows could change. */
   intact: boolean;
+  /** How often somebody did. */
+  changes: number;
 }
 
 // What the engine does with tensors and its users can't: not exported from the package. Set by the class below.
@@ -98,6 +100,8 @@ export let markGathered: (tensor: Tensor, gathered: Gathered | null) => void;
 export let knownRows: (tensor: Tensor) => Gathered | null;
 /** Whether it is a tensor itself: a Proxy of one could say anything of its examples. */
 export let isTensor: (value: unknown) => value is Tensor;
+/** How often a batch copied from a data set, or an alias of it, may have been changed in place. */
+export let changesOf: (tensor: Tensor) => number;
 /** Whether a tensor was computed from several examples of a batch. */
 export let isMixed: (tensor: Tensor) => boolean;
 /** A tensor of the same bytes, or of some of them from `offset` on: what changes in one has changed in the other. */
@@ -149,6 +153,7 @@ export class Tensor {
       return tensor.size === known.size && tensor.shape[0] === known.indices.size ? known : null;
     };
     isTensor = (value): value is Tensor => value instanceof Tensor && #location in value;
+    changesOf = (tensor) => tensor.#gathered?.changes ?? 0;
     isMixed = (tensor) => tensor.#mixed;
     aliasOf = (tensor, shape, offset = 0) => {
       const alias = new Tensor(tensor.engine, shape, tensor.dtype, tensor.#place() + offset, tensor.#holder);
@@ -232,7 +237,9 @@ export class Tensor {
 
   /** Says that the numbers may change in place: what was known of them no longer holds. */
   changed(): void {
-    if (this.#gathered !== null) this.#gathered.intact = false;
+    if (this.#gathered === null) return;
+    this.#gathered.intact = false;
+    this.#gathered.changes++;
   }
 
   /** A copy of the numbers, row by row. @throws EXAMPLES_READ */

@@ -1,6 +1,7 @@
 import {
   asExamples,
   type Batch,
+  clipFactors,
   createEngineSync,
   crossEntropy,
   defineOp,
@@ -19,6 +20,7 @@ import {
 } from 'gradshape';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { throwsCode } from './engine-helpers.js';
 
 // The norms of a data set's rows are computed once. They must be those of the rows as they are: changed rows, or rows that were
 // never the set's, would make clip factors too large.
@@ -183,5 +185,18 @@ test('rows that are not the data set’s have their own norms, although their by
   twice.free();
 });
 const model2 = sequential(dense(6, 3));
+
+test('a batch that is changed after its gradients were measured is not summed', () => {
+  engine.scope(() => {
+    const batch = data.batch([0, 1, 2]);
+    const g = perExample(loss, params, batch);
+    const factors = clipFactors(g.norms(), { clipNorm: 1 });
+    g.weightedSums([factors]);
+    batch.x.values();
+    g.weightedSums([factors]);
+    batch.x.view().fill(1e6);
+    throwsCode('BATCH_CHANGED', () => g.weightedSums([factors]));
+  });
+});
 
 test.run();
