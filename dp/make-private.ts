@@ -122,14 +122,16 @@ export interface PrivateTraining {
 
 /**
  * A private training in the shape of Opacus' `make_private`: model, optimizer and data in, DP-SGD (Abadi et al. 2016,
- * Algorithm 1) out, with sampler, clipping, noise and accountant from one plan.
- * @throws as `privacyPlan` and `privateStep`; MODEL_NOT_PRIVATE, with a hint, where a model can't be trained privately
+ * Algorithm 1) out, with sampler, clipping, noise and accountant from one plan. ε covers the weights, and nothing else that was seen of
+ * the training: losses and accuracies on private examples, and what is chosen by them, leak.
+ * @throws as `privacyPlan` and `privateStep`; TRAIN_OPTIONS_INVALID, ENGINE_MISMATCH; MODEL_NOT_PRIVATE, with a hint, where a model can't be trained privately
  * @example
  * const training = makePrivate({ model, params, optimizer, data, batchSize: 4, epochs: 2, clipNorm: 1, noiseMultiplier: 1.1 });
  * for (const { step, epoch } of training.run()) console.log(step, epoch);
  * console.log(training.getEpsilon(1e-5).epsilon, formatStatement(training.statement(1e-5)));
  */
 export function makePrivate(options: PrivateTrainingOptions): PrivateTraining {
+  checkOptions('makePrivate', options);
   return new Training(options, privacyPlan({ ...options, datasetSize: options.data.count }));
 }
 
@@ -152,6 +154,7 @@ export interface PrivateTargetOptions extends Omit<PrivateTrainingOptions, 'nois
  * training.plan.epsilon(1e-5).epsilon <= 3 // true
  */
 export function makePrivateWithEpsilon(options: PrivateTargetOptions): PrivateTraining {
+  checkOptions('makePrivateWithEpsilon', options);
   const { targetEpsilon, targetDelta, accountant = 'pld', data } = options;
   const planWith = (noiseMultiplier: number): PrivacyPlan =>
     privacyPlan({ ...options, noiseMultiplier, datasetSize: data.count });
@@ -187,7 +190,7 @@ class Training implements PrivateTraining {
   ) {
     const { model, params, optimizer, data, maxPhysicalBatch, strategy = 'ghost' } = options;
     checkPhysical(maxPhysicalBatch);
-    this.#options = options;
+    this.#options = { ...options };
     this.params = params;
     this.#loss = batchLoss(model, options.loss);
     const issues = validateModel(this.#loss, params, { shape: data.shape });
@@ -237,13 +240,14 @@ class Training implements PrivateTraining {
     this.#checkWhole();
     const release = releaseOf(this.#update, plan.shaper);
     checkRelease(release, plan.countedNoise(step));
+    const { schedule, diagnostics = false } = this.#options;
+    const update = schedule === undefined ? {} : { learningRate: schedule(step) };
     this.#failed = true;
     // Counted before it is made: whatever goes wrong in between, nothing is released that was not counted.
     this.#count(step);
     const indices = this.#sampler.draw(step);
     const lossSum = this.#accumulate(indices, step);
-    const { schedule, diagnostics = false } = this.#options;
-    this.#update.finish(schedule === undefined ? {} : { learningRate: schedule(step) });
+    this.#update.finish(update);
     this.#failed = false;
     return {
       ...release,
@@ -448,6 +452,30 @@ function randomSeed(): number {
 function randomName(): string {
   const words = [...crypto.getRandomValues(new Uint32Array(4))];
   return words.map((word) => word.toString(16).padStart(8, '0')).join('');
+}
+
+/** @throws TRAIN_OPTIONS_INVALID, ENGINE_MISMATCH */
+function checkOptions(caller: string, options: Partial<PrivateTrainingOptions> | undefined): void {
+  const { model, params, optimizer, data } = options ?? {};
+  const sound = {
+    model: typeof model?.apply === 'function',
+    params: typeof params?.trainableEntries === 'object',
+    optimizer: typeof optimizer?.update === 'function',
+    data: typeof data?.batch === 'function',
+  };
+  const missing = Object.entries(sound).find(([, there]) => !there)?.[0] as keyof typeof sound | undefined;
+  if (missing !== undefined) {
+    throw new GradshapeError(
+      'TRAIN_OPTIONS_INVALID',
+      `${caller}: ${missing} is ${String(options?.[missing])}; expected { model, params, optimizer, data, … }: a model, parameters from model.init, an ` +
+        'optimizer such as sgd, and a data set from engine.dataset.',
+    );
+  }
+  if (params!.engine === data!.engine) return;
+  throw new GradshapeError(
+    'ENGINE_MISMATCH',
+    `${caller}: the parameters and the data live in two engines; expected both in one.`,
+  );
 }
 
 function checkPhysical(maxPhysicalBatch: number | undefined): void {

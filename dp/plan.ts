@@ -168,7 +168,7 @@ export function privacyPlan(options: PrivacyPlanOptions): PrivacyPlan {
     while (stepsIn(epoch + 1) <= step) epoch++;
     return epoch;
   };
-  return {
+  return Object.freeze<PrivacyPlan>({
     sampling,
     relation,
     datasetSize,
@@ -208,7 +208,7 @@ export function privacyPlan(options: PrivacyPlanOptions): PrivacyPlan {
         phases: phases(done),
         previous,
       }),
-  };
+  });
 }
 
 /** Releases in a row, steps or shuffled epochs, that are counted with the same σ: [from, to). */
@@ -220,19 +220,20 @@ interface NoiseRun {
 
 /** The σ of every release, the least of its steps' own; two constants need no loop. */
 function noiseRuns(
-  { noiseMultiplier, clipNorm }: PrivacyPlanOptions,
+  options: PrivacyPlanOptions,
   shaper: Shaper,
   steps: number,
   stepsPerRelease: number,
 ): NoiseRun[] {
-  const first = noiseAt(noiseMultiplier, shaper, 0);
+  const { noiseMultiplier, clipNorm } = options;
+  const first = noiseAt(options, shaper, 0);
   const releases = Math.ceil(steps / stepsPerRelease);
   if (typeof noiseMultiplier === 'number' && typeof clipNorm === 'number')
     return [{ sigma: first, from: 0, to: releases }];
   const runs: NoiseRun[] = [];
   let least = first;
   for (let step = 0; step < steps; step++) {
-    const sigma = step === 0 ? first : noiseAt(noiseMultiplier, shaper, step);
+    const sigma = step === 0 ? first : noiseAt(options, shaper, step);
     if (first > 0 && sigma === 0) {
       throw new GradshapeError(
         'NOISE_INVALID',
@@ -262,7 +263,7 @@ function noiseIn(runs: readonly NoiseRun[], release: number): number {
 }
 
 /** σ of a step. Where there is noise, the rule's bound must give it a size, and float32 must be able to hold that. */
-function noiseAt(noiseMultiplier: Scheduled, shaper: Shaper, step: number): number {
+function noiseAt({ noiseMultiplier, batchSize }: PrivacyPlanOptions, shaper: Shaper, step: number): number {
   const sigma = valueAt('privacyPlan: noiseMultiplier', noiseMultiplier, step);
   if (!(sigma >= 0 && sigma < Infinity)) {
     throw new GradshapeError(
@@ -286,11 +287,19 @@ function noiseAt(noiseMultiplier: Scheduled, shaper: Shaper, step: number): numb
         'size; expected a finite bound above 0 at every step, such as a clip norm that stays finite.',
     );
   }
-  const std = Math.fround(bound * sigma);
+  // A rule that releases something beside the gradient has more noise on that, never less.
+  const gradient = shaper.gradientNoise?.(sigma, batchSize) ?? sigma;
+  if (!(gradient >= sigma)) {
+    throw new GradshapeError(
+      'NOISE_INVALID',
+      `privacyPlan: of noiseMultiplier ${sigma}, ${shaper.toString()} puts ${gradient} on the gradient at step ${step}; expected no less than all of it.`,
+    );
+  }
+  const std = Math.fround(bound * gradient);
   if (std > 0 && std < Infinity) return sigma;
   throw new GradshapeError(
     'NOISE_INVALID',
-    `privacyPlan: at step ${step} the noise's standard deviation, ${bound} · ${sigma}, is beyond what float32 holds; expected a bound and a noise ` +
+    `privacyPlan: at step ${step} the noise's standard deviation, ${bound} · ${gradient}, is beyond what float32 holds; expected a bound and a noise ` +
       'multiplier whose product is between 1e-32 and 1e38.',
   );
 }

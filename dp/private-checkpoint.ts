@@ -256,10 +256,14 @@ function tensorsOf({ tensors }: Safetensors, metadata: Metadata, { params }: Che
   if (extra !== undefined) throw invalid(`it has a tensor '${extra}'; expected ${expected.join(', ')}`);
   const valuesOf = (name: string): Float32Array => {
     const { values } = tensors.get(name) ?? {};
-    if (values instanceof Float32Array && values.length === params.size) return values;
-    throw invalid(
-      `its '${name}' has ${values?.length ?? 'no'} numbers; expected ${params.size}, one a parameter`,
-    );
+    if (values?.length !== params.size) {
+      throw invalid(
+        `its '${name}' has ${values?.length ?? 'no'} numbers; expected ${params.size}, one a parameter`,
+      );
+    }
+    const bad = values.findIndex((value) => !Number.isFinite(value));
+    if (bad < 0) return values;
+    throw invalid(`its '${name}' holds ${values[bad]} at ${bad}, with which no training goes on`);
   };
   const vectors = metadata.vectors.map((name) => [name, valuesOf(moment + name)] as const);
   return {

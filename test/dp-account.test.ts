@@ -396,6 +396,11 @@ test('a damaged checkpoint is refused and changes nothing', () => {
     damaged('CHECKPOINT_INVALID', (_, { tensors }) => {
       (tensors as Map<string, unknown>).set('params', { shape: [3], values: new Float32Array(3) });
     });
+    for (const name of ['params', 'optimizer.secondMoment']) {
+      damaged('CHECKPOINT_INVALID', (_, { tensors }) => {
+        tensors.get(name)!.values[5] = Number.NaN;
+      });
+    }
     refuses('CHECKPOINT_INVALID', bytes.subarray(0, 50), changes);
     assert.match(
       damaged('CHECKPOINT_VERSION', (m) => {

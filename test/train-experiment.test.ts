@@ -120,6 +120,18 @@ async function stopAfterEpoch(signal: NodeJS.Signals, ...args: string[]) {
   return { code: await exited(child), said };
 }
 
+test('a damaged run is named', async () => {
+  const out = newFolder();
+  fs.mkdirSync(out);
+  for (const text of ['{}', 'null', '[', '{"settings":{"set":"dress-coat"}}']) {
+    fs.writeFileSync(path.join(out, 'run.json'), text);
+    const { code, stderr } = await run('--resume', '--out', out);
+    assert.is(code, 1);
+    assert.match(stderr, /RESUME_NOT_FOUND/);
+    assert.not.match(stderr, 'TypeError');
+  }
+});
+
 const withoutSeconds = (out: string) => csv(out).map((line) => line.replace(/,[^,]*$/, ''));
 const small = ['--limit', '2000', '--epochs', '3', '--batch-size', '50'];
 

@@ -53,7 +53,7 @@ export function privateTrainer(
   let position: Position | undefined;
   if (checkpoint !== undefined) {
     training.load(checkpoint);
-    position = JSON.parse(readSafetensors(checkpoint).metadata[positionKey]!);
+    position = positionIn(checkpoint);
   }
   const privacy = privacyOf(training, settings);
   return {
@@ -85,7 +85,7 @@ export function privateTrainer(
     save() {
       const { metadata, tensors } = readSafetensors(training.save());
       return writeSafetensors({
-        metadata: { ...metadata, [positionKey]: JSON.stringify(position) },
+        metadata: { ...metadata, ...(position && { [positionKey]: JSON.stringify(position) }) },
         tensors,
       });
     },
@@ -95,6 +95,24 @@ export function privateTrainer(
       optimizer.free();
     },
   };
+}
+
+/** Of a run that was stopped before its first step there is none. Error: CHECKPOINT_INVALID. */
+function positionIn(checkpoint: Uint8Array): Position | undefined {
+  const text = readSafetensors(checkpoint).metadata[positionKey];
+  if (text === undefined) return undefined;
+  try {
+    const { epoch, lossSum, examples } = JSON.parse(text) as Position;
+    if ([epoch, examples].every((value) => Number.isSafeInteger(value) && value >= 0)) {
+      return { epoch, lossSum, examples };
+    }
+  } catch {
+    // Said below.
+  }
+  throw new GradshapeError(
+    'CHECKPOINT_INVALID',
+    `the checkpoint's '${positionKey}' is ${text.slice(0, 100)}; expected what train.js wrote. Start the run again without --resume.`,
+  );
 }
 
 function trainingOptions(settings: RunSettings, data: Dataset) {
