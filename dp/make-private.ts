@@ -272,7 +272,7 @@ class Training implements PrivateTraining {
     const event = plan.releasedBy(step);
     if (event === null) return;
     this.#accountant.step(event);
-    for (const ledger of ledgers) ledger.step(event);
+    for (const ledger of ledgers) ledger.step(event, plan.origin);
   }
 
   /** The weights' ledger, with this training's account in it: at its first step, and whenever other weights were loaded. */
@@ -376,7 +376,7 @@ class Training implements PrivateTraining {
       const fork = ledger.addRuns(state.runs, plan.phases);
       // A fork in the middle of a shuffled epoch releases the rest of that epoch once more.
       const epoch = fork ? releaseAtHand(plan, state.step) : null;
-      if (epoch !== null) ledger.step(epoch);
+      if (epoch !== null) ledger.step(epoch, plan.origin);
     }
     const part = state.runs.at(-1);
     this.#takenUp = { step: state.step, times: part === undefined ? 1 : takeUp(part) };

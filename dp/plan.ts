@@ -230,25 +230,28 @@ function noiseRuns(
   const releases = Math.ceil(steps / stepsPerRelease);
   if (typeof noiseMultiplier === 'number' && typeof clipNorm === 'number')
     return [{ sigma: first, from: 0, to: releases }];
-  const runs: NoiseRun[] = [];
-  let least = first;
-  for (let step = 0; step < steps; step++) {
-    const sigma = step === 0 ? first : noiseAt(options, shaper, step);
-    if (first > 0 && sigma === 0) {
-      throw new GradshapeError(
-        'NOISE_INVALID',
-        `privacyPlan: noiseMultiplier becomes 0 at step ${step}, where nothing is protected any more; expected a number above 0 at each of the ` +
-          `${steps} steps, or fewer steps (0 at all steps is shaping without noise, ε = ∞).`,
-      );
+  const runs: { sigma: number; from: number; to: number }[] = [];
+  for (let from = 0; from < releases; from++) {
+    const end = Math.min((from + 1) * stepsPerRelease, steps);
+    let least = Infinity;
+    for (let step = from * stepsPerRelease; step < end; step++) {
+      const sigma = step === 0 ? first : noiseAt(options, shaper, step);
+      if (first > 0 && sigma === 0) throw switchedOff(step, steps);
+      if (sigma < least) least = sigma;
     }
-    const from = Math.floor(step / stepsPerRelease);
-    least = step % stepsPerRelease === 0 ? sigma : Math.min(least, sigma);
-    if (step + 1 < steps && (step + 1) % stepsPerRelease > 0) continue;
     const last = runs.at(-1);
-    if (last?.sigma === least) runs[runs.length - 1] = { ...last, to: from + 1 };
+    if (last?.sigma === least) last.to++;
     else runs.push({ sigma: least, from, to: from + 1 });
   }
   return runs;
+}
+
+function switchedOff(step: number, steps: number): GradshapeError {
+  return new GradshapeError(
+    'NOISE_INVALID',
+    `privacyPlan: noiseMultiplier becomes 0 at step ${step}, where nothing is protected any more; expected a number above 0 at each of the ` +
+      `${steps} steps, or fewer steps (0 at all steps is shaping without noise, ε = ∞).`,
+  );
 }
 
 /** The σ of the run that a release is in. */

@@ -115,7 +115,7 @@ test('what was released from the same data into other weights is named, with the
   assert.is(two.private, true);
   assert.is(two.epsilon, epsilonOf([poisson(9, 1.5)]));
   const said = formatStatement(two, 1e6);
-  assert.match(said, /From the same data, this process released 20 steps more, into other weights/);
+  assert.match(said, /From the same data, this process released 20 steps more, by other trainings/);
   assert.ok(Number(/all together, ε = ([\d.]+)/.exec(said)![1]) >= together);
   // A set composed on this one holds its examples; one of its own does not.
   const added = { ...set, x: set.x.subarray(0, 8), y: set.y.subarray(0, 2) };
@@ -189,6 +189,8 @@ test('weights that seeded noise went into are not private; seeded noise on the s
   const other = trained({ data }).statement(delta);
   assert.is(other.private, true);
   assert.match(formatStatement(other, 1e6), 'also trained on the same data with seeded noise');
+  assert.is(other.sameData!.steps, 20);
+  assert.is(trained({ data, seed: 2 }, 1).statement(delta).sameData!.steps, 41);
   // Not even through a checkpoint.
   const saved = trained({ params, data }, 5).save();
   const loaded = training({ data });
