@@ -190,7 +190,7 @@ class Training implements PrivateTraining {
   ) {
     const { model, params, optimizer, data, maxPhysicalBatch, strategy = 'ghost' } = options;
     checkPhysical(maxPhysicalBatch);
-    this.#options = { ...options };
+    this.#options = { ...options, ...(options.previous && { previous: [...options.previous] }) };
     this.params = params;
     this.#loss = batchLoss(model, options.loss);
     const issues = validateModel(this.#loss, params, { shape: data.shape });
