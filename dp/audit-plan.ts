@@ -1,0 +1,188 @@
+import { type Engine, GradshapeError, type Parameters, type Strategy } from '../engine/index.js';
+import { sgd } from '../nn/index.js';
+import {
+  type AuditVerdict,
+  createAccountant,
+  type PrivacyEvent,
+  type PrivacyPhase,
+} from './accounting/index.js';
+import { checkDelta, checkFraction } from './accounting/validate.js';
+import { examine, type Finding, mostCanaries, muOf, stepsFor } from './audit-findings.js';
+import { secureNoise } from './noise.js';
+import { type PrivacyPlan, privacyPlan } from './plan.js';
+import { privateStep } from './private-step.js';
+import { valueAt } from './schedules.js';
+
+export interface PlanAuditOptions {
+  readonly engine: Engine;
+  /** How per-example gradients are made, as the training makes them. @default 'ghost' */
+  readonly strategy?: Strategy;
+  /** Draws who is put in, and orders shuffled epochs. @default from the runtime's cryptographic generator */
+  readonly seed?: number;
+  /** @default 1e-5 */
+  readonly delta?: number;
+  /** @default 0.95 */
+  readonly confidence?: number;
+}
+
+export interface PlanAudit {
+  /**
+   * With the confidence asked for, all steps of the plan together are not (ε, δ)-DP for any smaller ε, if all are as those that were
+   * audited, and their noise Gaussian and independent.
+   */
+  readonly epsilonLowerBound: number;
+  /** The most that perfect guesses could have proved, by Rényi divergences. */
+  readonly ceiling: number;
+  /** What the plan's accountant promises of these steps. */
+  readonly allowedEpsilon: number;
+  readonly verdict: AuditVerdict;
+  readonly findings: readonly Finding[];
+  readonly delta: number;
+  readonly confidence: number;
+  /** The result in a sentence. */
+  readonly says: string;
+}
+
+/**
+ * Audits what a plan promises (see `auditCanaries`): its rule, noise multiplier and strategy, as `privateStep` puts them together, on
+ * batches that its sampler draws, with canaries in place of its data. What is proved of a step's noise and of its sampling
+ * goes through the plan's accountant for all of its steps. Noise and draws are fresh, from the runtime's cryptographic generator,
+ * also where the plan's come from a seed: nothing of the training is used up or shown, and what its rule has learned is put back.
+ * With schedules, the first step is audited.
+ * @throws AUDIT_INVALID where the rule belongs to other parameters, as perLayerClipping does; DELTA_OUT_OF_RANGE, FRACTION_OUT_OF_RANGE
+ * @example
+ * const plan = privacyPlan({ datasetSize: 2000, batchSize: 200, epochs: 3, clipNorm: 1, noiseMultiplier: 1 });
+ * const { verdict, epsilonLowerBound, allowedEpsilon } = auditPlan(plan, { engine, confidence: 0.9999 });
+ * epsilonLowerBound < allowedEpsilon // true
+ */
+export function auditPlan(plan: PrivacyPlan, options: PlanAuditOptions): PlanAudit {
+  const { engine, strategy = 'ghost', delta = 1e-5, confidence = 0.95 } = options;
+  const { seed = crypto.getRandomValues(new Uint32Array(1))[0]! } = options;
+  checkDelta(delta);
+  checkFraction(confidence, 'confidence');
+  const { shaper, datasetSize, samplingRate, batchSize } = plan;
+  const claim = plan.releasedBy(0)!;
+  if (claim.noiseMultiplier === 0) return nothingPromised(delta, confidence);
+  const noiseMultiplier = valueAt('noiseMultiplier', plan.noiseMultiplier, 0);
+  const state = shaper.state?.();
+  const restore = (): void => {
+    if (state !== undefined) shaper.loadState?.(state);
+  };
+  const makeStep = (params: Parameters) => {
+    const step = privateStep({
+      ...{ params, optimizer: sgd({ learningRate: 1 }), shaper, noiseMultiplier, noise: secureNoise() },
+      ...{ expectedBatchSize: batchSize, strategy },
+    });
+    const { finish } = step;
+    step.finish = (update) => {
+      finish.call(step, update);
+      // The next one is the first again, with the bound that it had.
+      step.step = 0;
+      restore();
+    };
+    return step;
+  };
+  const secret = secretPlan(plan);
+  const canaries = Math.min(datasetSize, mostCanaries);
+  const mu = muOf(claim);
+  try {
+    const { findings } = examine({
+      ...{ engine, makeStep, claim, mu, canaries, seed, confidence },
+      // Most batches fit in, and as many coordinates again are nobody's.
+      coordinates: Math.min(canaries, Math.ceil(2 * samplingRate * canaries) + 64),
+      steps: stepsFor(mu, confidence, samplingRate * canaries),
+      makeSampler: () => secret.sampler(engine, seed),
+    });
+    return concluded(plan, claim, findings, delta, confidence);
+  } catch (error) {
+    if (!(error instanceof GradshapeError && error.code === 'PARAMETER_UNKNOWN')) throw error;
+    throw new GradshapeError(
+      'AUDIT_INVALID',
+      `auditPlan: ${shaper.toString()} belongs to other parameters than an audit's canaries have; expected a rule for gradients as a whole, such as flatClipping.`,
+    );
+  } finally {
+    restore();
+  }
+}
+
+/** The plan with secure sampling. */
+function secretPlan(plan: PrivacyPlan): PrivacyPlan {
+  if (plan.origin === 'secure') return plan;
+  const { datasetSize, batchSize, steps, noiseMultiplier, shaper, sampling } = plan;
+  return privacyPlan({ datasetSize, batchSize, steps, noiseMultiplier, shaper, sampling });
+}
+
+function nothingPromised(delta: number, confidence: number): PlanAudit {
+  return {
+    ...{
+      epsilonLowerBound: 0,
+      ceiling: Infinity,
+      allowedEpsilon: Infinity,
+      verdict: 'undecided',
+      findings: [],
+    },
+    ...{ delta, confidence },
+    says: 'Audit: nothing was promised (ε = ∞), so there is nothing that an audit could refute.',
+  };
+}
+
+function concluded(
+  plan: PrivacyPlan,
+  claim: PrivacyEvent,
+  findings: readonly Finding[],
+  delta: number,
+  confidence: number,
+): PlanAudit {
+  const epsilonOf = (proved: PrivacyEvent | null, accountant = plan.accountant): number =>
+    proved === null ? 0 : createAccountant(accountant, phasesAs(plan, claim, proved)).epsilon(delta).epsilon;
+  const quick = (proved: PrivacyEvent | null): number => epsilonOf(proved, 'rdp');
+  const best = findings.reduce((a, b) => (quick(b.proved) > quick(a.proved) ? b : a));
+  const epsilonLowerBound = epsilonOf(best.proved);
+  const allowedEpsilon = epsilonOf(claim);
+  const ceilings = findings.map(({ ceiling }) => quick(ceiling));
+  const decides = Math.min(...ceilings) > quick(claim);
+  const verdict = epsilonLowerBound > allowedEpsilon ? 'violated' : decides ? 'holds' : 'undecided';
+  const bounds = { epsilonLowerBound, ceiling: Math.max(...ceilings), allowedEpsilon, verdict } as const;
+  return { ...bounds, findings, delta, confidence, says: inWords(bounds, best, delta, confidence) };
+}
+
+/** The plan's phases with the noise and the sampling of a step that was proved to be no better than this. */
+function phasesAs(plan: PrivacyPlan, claim: PrivacyEvent, proved: PrivacyEvent): PrivacyPhase[] {
+  const factor = proved.noiseMultiplier / claim.noiseMultiplier;
+  return plan.phases().map(({ steps, noiseMultiplier }) => ({
+    ...{ ...proved, steps },
+    noiseMultiplier: noiseMultiplier * factor,
+  }));
+}
+
+type Bounds = Pick<PlanAudit, 'epsilonLowerBound' | 'ceiling' | 'allowedEpsilon' | 'verdict'>;
+
+function inWords(
+  { epsilonLowerBound, ceiling, allowedEpsilon, verdict }: Bounds,
+  { kind }: Finding,
+  delta: number,
+  confidence: number,
+): string {
+  const proof = `Audit: ε ≥ ${roundedDown(epsilonLowerBound)} at δ = ${delta}, with ${confidence * 100} % confidence`;
+  const most = roundedDown(ceiling);
+  if (verdict === 'holds')
+    return `${proof}; perfect guesses would have proved up to ${most}, so it could have failed.`;
+  if (verdict === 'undecided') {
+    return `${proof}; it can't decide about the ε promised, ${roundedDown(allowedEpsilon)}, since perfect guesses would have proved ${most} at most.`;
+  }
+  return `${proof}: more than promised, by ${faults[kind]}. This training is not as private as it says.`;
+}
+
+const faults: Record<Finding['kind'], string> = {
+  noise: 'canaries with a coordinate of their own',
+  positions: 'canaries whose positions cancel',
+  sampling: 'draws that others can know',
+};
+
+/** Four digits, never above the value. @example roundedDown(1.99999); // '1.999' */
+export function roundedDown(value: number): string {
+  if (!(value > 0 && value < Infinity)) return value === Infinity ? '∞' : '0';
+  const unit = 10 ** (Math.floor(Math.log10(value)) - 3);
+  const rounded = Number((Math.floor(value / unit) * unit).toPrecision(4));
+  return String(rounded <= value ? rounded : Number((rounded - unit).toPrecision(4)));
+}
