@@ -39,8 +39,10 @@ export interface PlanAudit {
   readonly findings: readonly Finding[];
   readonly delta: number;
   readonly confidence: number;
-  /** The result in a sentence. */
+  /** The result in a sentence; its numbers are rounded down. */
   readonly says: string;
+  /** The same findings at another δ. @throws DELTA_OUT_OF_RANGE */
+  at(delta: number): PlanAudit;
 }
 
 /**
@@ -62,7 +64,7 @@ export function auditPlan(plan: PrivacyPlan, options: PlanAuditOptions): PlanAud
   checkFraction(confidence, 'confidence');
   const { shaper, datasetSize, samplingRate, batchSize } = plan;
   const claim = plan.releasedBy(0)!;
-  if (claim.noiseMultiplier === 0) return nothingPromised(delta, confidence);
+  if (claim.noiseMultiplier === 0) return nothingPromised({ delta, confidence });
   const noiseMultiplier = valueAt('noiseMultiplier', plan.noiseMultiplier, 0);
   const state = shaper.state?.();
   const restore = (): void => {
@@ -93,7 +95,7 @@ export function auditPlan(plan: PrivacyPlan, options: PlanAuditOptions): PlanAud
       steps: stepsFor(mu, confidence, samplingRate * canaries),
       makeSampler: () => secret.sampler(engine, seed),
     });
-    return concluded(plan, claim, findings, delta, confidence);
+    return concluded(plan, claim, findings, { delta, confidence });
   } catch (error) {
     if (!(error instanceof GradshapeError && error.code === 'PARAMETER_UNKNOWN')) throw error;
     throw new GradshapeError(
@@ -112,7 +114,12 @@ function secretPlan(plan: PrivacyPlan): PrivacyPlan {
   return privacyPlan({ datasetSize, batchSize, steps, noiseMultiplier, shaper, sampling });
 }
 
-function nothingPromised(delta: number, confidence: number): PlanAudit {
+interface Asked {
+  readonly delta: number;
+  readonly confidence: number;
+}
+
+function nothingPromised(asked: Asked): PlanAudit {
   return {
     ...{
       epsilonLowerBound: 0,
@@ -121,8 +128,9 @@ function nothingPromised(delta: number, confidence: number): PlanAudit {
       verdict: 'undecided',
       findings: [],
     },
-    ...{ delta, confidence },
+    ...asked,
     says: 'Audit: nothing was promised (ε = ∞), so there is nothing that an audit could refute.',
+    at: (delta) => nothingPromised({ ...asked, delta }),
   };
 }
 
@@ -130,11 +138,13 @@ function concluded(
   plan: PrivacyPlan,
   claim: PrivacyEvent,
   findings: readonly Finding[],
-  delta: number,
-  confidence: number,
+  asked: Asked,
 ): PlanAudit {
+  const { delta } = asked;
+  checkDelta(delta);
   const epsilonOf = (proved: PrivacyEvent | null, accountant = plan.accountant): number =>
     proved === null ? 0 : createAccountant(accountant, phasesAs(plan, claim, proved)).epsilon(delta).epsilon;
+  // Comparisons are left to the accountant that takes no time.
   const quick = (proved: PrivacyEvent | null): number => epsilonOf(proved, 'rdp');
   const best = findings.reduce((a, b) => (quick(b.proved) > quick(a.proved) ? b : a));
   const epsilonLowerBound = epsilonOf(best.proved);
@@ -143,7 +153,10 @@ function concluded(
   const decides = Math.min(...ceilings) > quick(claim);
   const verdict = epsilonLowerBound > allowedEpsilon ? 'violated' : decides ? 'holds' : 'undecided';
   const bounds = { epsilonLowerBound, ceiling: Math.max(...ceilings), allowedEpsilon, verdict } as const;
-  return { ...bounds, findings, delta, confidence, says: inWords(bounds, best, delta, confidence) };
+  return {
+    ...{ ...bounds, findings, ...asked, says: inWords(bounds, best, asked) },
+    at: (other) => concluded(plan, claim, findings, { ...asked, delta: other }),
+  };
 }
 
 /** The plan's phases with the noise and the sampling of a step that was proved to be no better than this. */
@@ -160,8 +173,7 @@ type Bounds = Pick<PlanAudit, 'epsilonLowerBound' | 'ceiling' | 'allowedEpsilon'
 function inWords(
   { epsilonLowerBound, ceiling, allowedEpsilon, verdict }: Bounds,
   { kind }: Finding,
-  delta: number,
-  confidence: number,
+  { delta, confidence }: Asked,
 ): string {
   const proof = `Audit: ε ≥ ${roundedDown(epsilonLowerBound)} at δ = ${delta}, with ${confidence * 100} % confidence`;
   const most = roundedDown(ceiling);
