@@ -43,4 +43,5 @@ export {
 export { geometricSchedule, linearSchedule, type Scheduled } from './schedules.js';
 export { type ReleaseContext, type Shaper, type ShapingContext, sensitivityOf } from './shaper.js';
 export * from './shapers/index.js';
+export type { TrainingStatement } from './training-statement.js';
 export { type ModelIssue, validateModel } from './validate-model.js';

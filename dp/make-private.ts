@@ -12,14 +12,22 @@ import {
   type AccountantName,
   accountantFromJSON,
   calibrateNoiseMultiplier,
+  type PrivacyEvent,
   type PrivacyGuarantee,
   type PrivacyPhase,
-  type PrivacyStatement,
 } from './accounting/index.js';
-import { type PrivacyPlan, type PrivacyPlanOptions, planStatement, privacyPlan } from './plan.js';
-import { readPrivateCheckpoint, writePrivateCheckpoint } from './private-checkpoint.js';
+import { type PrivacyPlan, type PrivacyPlanOptions, privacyPlan } from './plan.js';
+import {
+  type CheckpointOwner,
+  type PrivateCheckpoint,
+  readPrivateCheckpoint,
+  writePrivateCheckpoint,
+} from './private-checkpoint.js';
 import { type PrivateStep, privateStep } from './private-step.js';
+import { type Ledger, ledgerOfWeights, ledgersOf, type RunPart, takeUp } from './released.js';
 import type { Sampler } from './sampling.js';
+import type { Shaper } from './shaper.js';
+import { type TrainingStatement, trainingStatement } from './training-statement.js';
 import { type ModelIssue, validateModel } from './validate-model.js';
 
 /** What a private training needs beside its plan. */
@@ -37,7 +45,11 @@ export interface PrivateTrainingOptions extends Omit<PrivacyPlanOptions, 'datase
   readonly maxPhysicalBatch?: number;
   /** How per-example gradients are made. @default 'ghost' */
   readonly strategy?: Strategy;
-  /** Also report each batch's size and mean loss. These are *not* private. @default false */
+  /**
+   * Also report each batch's size and mean loss. They are computed from the examples without noise, so they leak what ε promises to
+   * hide, and ε does not cover them: show them to nobody who must not see the data, and choose nothing by them.
+   * @default false
+   */
   readonly diagnostics?: boolean;
 }
 
@@ -46,6 +58,10 @@ export interface PrivateStepReport {
   /** Counts from 0. */
   readonly step: number;
   readonly epoch: number;
+  /** σ of this step: its noise over its bound; 0 where the rule has no bound. What is counted is no larger. */
+  readonly noiseMultiplier: number;
+  /** The most that one example could add to this step's sum; null where nothing bounds it. */
+  readonly bound: number | null;
   readonly noiseStd: number;
   /** Not private, and null unless asked for: examples drawn, and the mean of their losses (null for an empty batch). */
   readonly batchSize: number | null;
@@ -54,7 +70,8 @@ export interface PrivateStepReport {
 
 /**
  * A training whose every step is counted. It draws its own batches: there is no way to give it one that its accountant doesn't
- * know of.
+ * know of. Only what the steps leave in the weights is covered by ε. Accuracies and losses on the training data, or on validation data
+ * that must stay private, leak; so do choices made by them: stopping early, keeping the best epoch, or the best of several trainings.
  */
 export interface PrivateTraining {
   readonly plan: PrivacyPlan;
@@ -63,25 +80,40 @@ export interface PrivateTraining {
   readonly warnings: readonly ModelIssue[];
   /** Steps done. */
   readonly step: number;
-  /** All that was released so far; for a later training on the same data, its `previous`. */
+  /** All that this training released so far, `previous` included; for a later training on the same data, its `previous`. */
   readonly released: readonly PrivacyPhase[];
-  /** One step: draws a batch, shapes and sums its gradients, adds noise, updates. @throws PLAN_EXHAUSTED, TRAINING_FAILED */
-  next(): PrivateStepReport;
-  /** The steps that are left, or those up to the end of an epoch (counted from 0). */
-  run(options?: { readonly untilEpoch?: number }): Generator<PrivateStepReport, void, void>;
-  /** What has been spent so far, by the plan's accountant or another. @throws DELTA_OUT_OF_RANGE, ACCOUNTANT_UNKNOWN */
-  getEpsilon(delta: number, accountant?: AccountantName): PrivacyGuarantee;
-  /** What has been promised so far, in words and numbers. */
-  statement(delta: number): PrivacyStatement;
   /**
-   * Weights, optimizer, accountant and position as one safetensors file. No noise or sampling key is in it; a seed is, if there is one.
-   * Written between steps, it neither loses nor double-counts one: a step that was made after it is made, and counted, again.
+   * One step: draws a batch, shapes and sums its gradients, adds noise, updates. A step whose noise is less than what the plan counts
+   * for it, since a schedule answered otherwise when it was asked again, is not made.
+   * @throws PLAN_EXHAUSTED, TRAINING_FAILED, NOISE_INVALID
+   */
+  next(): PrivateStepReport;
+  /** The steps that are left, or those up to the end of an epoch (counted from 0; see the plan's `stepsAfter`). */
+  run(options?: { readonly untilEpoch?: number }): Generator<PrivateStepReport, void, void>;
+  /**
+   * What this training has spent so far, `previous` included, by the plan's accountant or another. It is the training's own account:
+   * what else was released from the same data, or is in the same weights, is in `statement`.
+   * @throws DELTA_OUT_OF_RANGE, ACCOUNTANT_UNKNOWN
+   */
+  getEpsilon(delta: number, accountant?: AccountantName): PrivacyGuarantee;
+  /**
+   * What has been promised so far, in words and numbers. Its ε is for all that is in the weights: if other trainings of this process
+   * were made with the same parameters, their steps are counted, too. What this process released from the same data into other weights
+   * is named, with the ε of all together.
+   * @throws DELTA_OUT_OF_RANGE
+   */
+  statement(delta: number): TrainingStatement;
+  /**
+   * Weights, optimizer, account and position as one safetensors file. No key of noise, sampling or dropout is in it; a seed is, if there
+   * is one. Written between steps, it neither loses nor double-counts one: a step that was made after it is made, and counted, again.
+   * Several trainings that go on from one checkpoint are releases of their own: see `statement`.
+   * @throws TRAINING_FAILED
    */
   save(): Uint8Array<ArrayBuffer>;
   /**
-   * Takes up a checkpoint. The plan's past must be the checkpoint's; its future may differ: for more epochs, load it into a training
-   * with a longer plan.
-   * @throws CHECKPOINT_INVALID, CHECKPOINT_MISMATCH, PLAN_MISMATCH, TRAINING_STARTED
+   * Takes up a checkpoint of the same model, parameters, optimizer and account. The plan's past must be the checkpoint's; its future may
+   * differ: for more epochs, load it into a training with a longer plan. What is refused changes nothing.
+   * @throws CHECKPOINT_INVALID, CHECKPOINT_VERSION, CHECKPOINT_MISMATCH, PLAN_MISMATCH, TRAINING_STARTED
    */
   load(bytes: Uint8Array): void;
   free(): void;
@@ -109,7 +141,7 @@ export interface PrivateTargetOptions extends Omit<PrivateTrainingOptions, 'nois
 
 /**
  * The same with the least noise that keeps within a target (Opacus' `make_private_with_epsilon`): σ is rounded up, and the target
- * never exceeded.
+ * never exceeded by this training and its `previous`. (Other trainings on the same data that `previous` doesn't hold are not known here.)
  * @throws as `makePrivate`; EPSILON_OUT_OF_RANGE, DELTA_OUT_OF_RANGE, TARGET_UNREACHABLE
  * @example
  * const training = makePrivateWithEpsilon({
@@ -138,9 +170,16 @@ class Training implements PrivateTraining {
   readonly #update: PrivateStep;
   #sampler: Sampler;
   #accountant: Accountant;
-  /** Orders shuffled epochs, and keys dropout; public, and kept in checkpoints. */
-  #publicSeed: number;
+  /** Orders shuffled epochs; public, and kept in checkpoints. */
+  #publicSeed: number | null;
   #failed = false;
+  /** What this process released from the data, and into the weights; the latter null before the first step. */
+  readonly #data: readonly Ledger[];
+  #weights: Ledger | null = null;
+  /** The runs before this one, and this one's name. */
+  #runs: readonly RunPart[] = [];
+  readonly #run = randomName();
+  #takenUp: { readonly step: number; readonly times: number } | null = null;
 
   constructor(
     options: PrivateTrainingOptions,
@@ -161,8 +200,10 @@ class Training implements PrivateTraining {
     }
     this.warnings = issues;
     this.#accountant = plan.accountantAfter(0);
-    this.#publicSeed = options.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!;
+    const shuffled = plan.sampling === 'shuffled' || plan.sampling === 'nominal-poisson';
+    this.#publicSeed = options.seed ?? (shuffled ? randomSeed() : null);
     this.#sampler = plan.sampler(params.engine, this.#publicSeed);
+    this.#data = ledgersOf(data);
     this.#update = privateStep({
       params,
       optimizer,
@@ -179,7 +220,9 @@ class Training implements PrivateTraining {
   }
 
   get released(): readonly PrivacyPhase[] {
-    return this.#accountant.phases;
+    const { phases } = this.#accountant;
+    for (const ledger of [...this.#data, this.#openWeights()]) ledger.know(phases);
+    return phases;
   }
 
   next(): PrivateStepReport {
@@ -191,40 +234,66 @@ class Training implements PrivateTraining {
           'training with a longer plan, or make another with previous: training.released, so that both are counted.',
       );
     }
-    if (this.#failed) {
-      throw new GradshapeError(
-        'TRAINING_FAILED',
-        'an earlier step ended in an error, perhaps with part of its batch summed; expected a new training, into which the last checkpoint is loaded.',
-      );
-    }
+    this.#checkWhole();
+    const release = releaseOf(this.#update, plan.shaper);
+    checkRelease(release, plan.countedNoise(step));
     this.#failed = true;
     // Counted before it is made: whatever goes wrong in between, nothing is released that was not counted.
-    const event = plan.releasedBy(step);
-    if (event !== null) this.#accountant.step(event);
+    this.#count(step);
     const indices = this.#sampler.draw(step);
-    const { noiseStd } = this.#update;
     const lossSum = this.#accumulate(indices, step);
     const { schedule, diagnostics = false } = this.#options;
     this.#update.finish(schedule === undefined ? {} : { learningRate: schedule(step) });
     this.#failed = false;
     return {
-      step,
-      epoch: Math.floor(step / plan.stepsPerEpoch),
-      noiseStd,
+      ...release,
+      epoch: plan.epochOf(step),
       batchSize: diagnostics ? indices.length : null,
       loss: diagnostics && indices.length > 0 ? lossSum / indices.length : null,
     };
+  }
+
+  #checkWhole(): void {
+    if (!this.#failed) return;
+    throw new GradshapeError(
+      'TRAINING_FAILED',
+      'an earlier step ended in an error, perhaps with part of its batch summed; expected a new training, into which the last checkpoint is loaded.',
+    );
+  }
+
+  #count(step: number): void {
+    const { plan } = this;
+    const ledgers = [...this.#data, this.#openWeights()];
+    if (plan.origin === 'seeded') for (const ledger of ledgers) ledger.seeded = true;
+    const event = plan.releasedBy(step);
+    if (event === null) return;
+    this.#accountant.step(event);
+    for (const ledger of ledgers) ledger.step(event);
+  }
+
+  /** The weights' ledger, with this training's account in it: at its first step, and whenever other weights were loaded. */
+  #openWeights(): Ledger {
+    const weights = ledgerOfWeights(this.params);
+    if (weights === this.#weights) return weights;
+    const { previous = [] } = this.#options;
+    if (this.#weights === null) for (const ledger of [...this.#data, weights]) ledger.addPrevious(previous);
+    else weights.add(this.#accountant.phases);
+    this.#weights = weights;
+    return weights;
   }
 
   /** Shapes and sums the batch's gradients, piece by piece; returns the sum of the losses. */
   #accumulate(indices: Int32Array, step: number): number {
     const { data, maxPhysicalBatch = Infinity } = this.#options;
     const { engine } = this.params;
+    // Keys dropout, which goes by an example's place in the data: if the masks could be known, one example's absence would show in those
+    // of all after it. So the key is secret, new at each step, and never kept; but a seeded run repeats itself.
+    const seed = this.#options.seed ?? randomSeed();
     let lossSum = 0;
     for (let from = 0; from < indices.length; from += maxPhysicalBatch) {
       engine.scope(() => {
         const piece = indices.subarray(from, from + Math.min(maxPhysicalBatch, indices.length));
-        const batch = data.batch(piece, { seed: this.#publicSeed, step });
+        const batch = data.batch(piece, { seed, step });
         const losses = this.#update.accumulate(this.#loss, batch)!;
         lossSum += engine.kernels.sum(losses.address, losses.size);
       });
@@ -233,8 +302,8 @@ class Training implements PrivateTraining {
   }
 
   *run({ untilEpoch }: { readonly untilEpoch?: number } = {}): Generator<PrivateStepReport, void, void> {
-    const { steps, stepsPerEpoch } = this.plan;
-    const last = untilEpoch === undefined ? steps : Math.min((untilEpoch + 1) * stepsPerEpoch, steps);
+    const { plan } = this;
+    const last = untilEpoch === undefined ? plan.steps : plan.stepsAfter(untilEpoch + 1);
     while (this.step < last) yield this.next();
   }
 
@@ -243,36 +312,70 @@ class Training implements PrivateTraining {
     return accountantFromJSON(state).epsilon(delta);
   }
 
-  statement(delta: number): PrivacyStatement {
-    return planStatement(this.#accountant, { ...this.plan, delta });
+  statement(delta: number): TrainingStatement {
+    return trainingStatement({
+      ...{ plan: this.plan, delta, account: this.#accountant, takenUp: this.#takenUp },
+      ...{ weights: ledgerOfWeights(this.params), data: this.#data },
+    });
+  }
+
+  get #owner(): CheckpointOwner {
+    const { model, params, optimizer, seed } = this.#options;
+    return { model, params, optimizer, plan: this.plan, ...(seed !== undefined && { seed }) };
   }
 
   save(): Uint8Array<ArrayBuffer> {
-    const { params, step, plan } = this;
-    return writePrivateCheckpoint(params, this.#options.optimizer, {
-      version: 1,
+    this.#checkWhole();
+    const { step, plan } = this;
+    const weights = ledgerOfWeights(this.params);
+    const part = { run: this.#run, step };
+    const secure = plan.origin === 'secure';
+    if (secure) for (const ledger of this.#data) ledger.knowRun(part);
+    return writePrivateCheckpoint(this.#owner, {
       plan: plan.fingerprint(step),
       step,
       publicSeed: this.#publicSeed,
       accountant: this.#accountant.toJSON(),
+      runs: secure ? [...this.#runs, part] : [],
+      others: { phases: weights.beyond(this.#accountant.phases), seeded: weights.seeded },
       shaper: plan.shaper.state?.() ?? {},
     });
   }
 
   load(bytes: Uint8Array): void {
     const { params, plan } = this;
-    if (this.step > 0) {
+    const { previous = [] } = this.#options;
+    if (this.step > 0 || this.#failed) {
       throw new GradshapeError(
         'TRAINING_STARTED',
         `load: ${this.step} steps were made already, and loading would forget them; expected a new training.`,
       );
     }
-    const state = readPrivateCheckpoint(bytes, params, this.#options.optimizer, plan);
-    this.#accountant = accountantFromJSON(state.accountant);
+    const found = readPrivateCheckpoint(bytes, this.#owner);
+    const { state } = found;
+    const accountant = plan.accountantAfter(state.step);
+    const sampler = plan.sampler(params.engine, state.publicSeed);
+    loadStates(found, this.#owner);
+    // Nothing fails from here on.
+    params.load(found.values);
+    this.#accountant = accountant;
     this.#publicSeed = state.publicSeed;
-    this.#sampler = plan.sampler(params.engine, state.publicSeed);
-    plan.shaper.loadState?.(state.shaper);
+    this.#sampler = sampler;
     this.#update.step = state.step;
+    this.#runs = state.runs;
+    this.#weights = ledgerOfWeights(params);
+    this.#weights.add(accountant.phases);
+    this.#weights.add(state.others.phases);
+    this.#weights.seeded = state.others.seeded;
+    for (const ledger of this.#data) {
+      ledger.addPrevious(previous);
+      const fork = ledger.addRuns(state.runs, plan.phases);
+      // A fork in the middle of a shuffled epoch releases the rest of that epoch once more.
+      const epoch = fork ? releaseAtHand(plan, state.step) : null;
+      if (epoch !== null) ledger.step(epoch);
+    }
+    const part = state.runs.at(-1);
+    this.#takenUp = { step: state.step, times: part === undefined ? 1 : takeUp(part) };
   }
 
   free(): void {
@@ -282,6 +385,69 @@ class Training implements PrivateTraining {
   [Symbol.dispose](): void {
     this.free();
   }
+}
+
+/** The values that the step being made will use. */
+function releaseOf(update: PrivateStep, shaper: Shaper) {
+  const { step, noiseMultiplier, noiseStd } = update;
+  return { step, noiseMultiplier, noiseStd, bound: shaper.bound(step) };
+}
+
+/** A step with less noise for its bound than is counted for it must not be made. */
+function checkRelease(
+  { step, noiseMultiplier, noiseStd, bound }: ReturnType<typeof releaseOf>,
+  counted: number,
+) {
+  // They are a product and its quotient: equal to rounding.
+  const enough = noiseMultiplier >= counted * (1 - 1e-12) && noiseStd < Infinity;
+  if (counted === 0 || enough) return;
+  throw new GradshapeError(
+    'NOISE_INVALID',
+    `step ${step}: the noise would be ${noiseStd} for a bound of ${bound}, a noise multiplier of ${noiseMultiplier}, and the plan counts ${counted}; ` +
+      'the step is not made. Expected schedules that say the same of a step whenever they are asked: functions of the step alone.',
+  );
+}
+
+/** Takes up the states of rule and optimizer; if one of them is refused, both are as before. */
+function loadStates(found: PrivateCheckpoint, { plan, optimizer, params }: CheckpointOwner): void {
+  const { shaper, steps } = plan;
+  const { step, shaper: state } = found.state;
+  const before = shaper.state?.();
+  try {
+    shaper.loadState?.(state);
+    const bound = shaper.bound(step);
+    if (step < steps && plan.countedNoise(step) > 0 && !(bound !== null && bound > 0 && bound < Infinity)) {
+      throw new GradshapeError(
+        'CHECKPOINT_INVALID',
+        `load: with the checkpoint's state ${JSON.stringify(state)}, ${shaper.toString()} has a bound of ${bound}; expected a finite number above 0.`,
+      );
+    }
+    // Last, since it alone has no way back: it checks before it changes anything.
+    optimizer.loadState(params, found.optimizer);
+  } catch (error) {
+    if (before !== undefined) shaper.loadState?.(before);
+    throw error;
+  }
+}
+
+/** The release that a step is in the middle of: a shuffled epoch; null between two of them. */
+function releaseAtHand(plan: PrivacyPlan, step: number): PrivacyEvent | null {
+  if (step === plan.steps || plan.releasedBy(step) !== null) return null;
+  let first = step;
+  while (plan.releasedBy(first) === null) first--;
+  return plan.releasedBy(first);
+}
+
+/** 53 bits of the runtime's cryptographic generator: all that a seed holds. */
+function randomSeed(): number {
+  const [high, low] = crypto.getRandomValues(new Uint32Array(2)) as unknown as [number, number];
+  return (high >>> 11) * 4294967296 + low;
+}
+
+/** A run's name, 128 bits: tells runs apart, and says nothing of them. */
+function randomName(): string {
+  const words = [...crypto.getRandomValues(new Uint32Array(4))];
+  return words.map((word) => word.toString(16).padStart(8, '0')).join('');
 }
 
 function checkPhysical(maxPhysicalBatch: number | undefined): void {

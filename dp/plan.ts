@@ -45,7 +45,10 @@ export interface PrivacyPlanOptions {
   readonly accountant?: AccountantName;
   /** Makes sampling and noise repeatable, for experiments: the run is then never called private. Default: both are secure. */
   readonly seed?: number;
-  /** What was released before from the same data, to be counted as well: another training's `accountant.phases`. */
+  /**
+   * What was released before from the same data, to be counted as well: another training's `released`. Give that very list (or what
+   * is in it), not a copy of its numbers: then nothing is counted twice where both trainings are made in one process.
+   */
   readonly previous?: readonly PrivacyPhase[];
 }
 
@@ -61,6 +64,9 @@ export interface PrivacyPlan {
   /** batchSize / datasetSize */
   readonly samplingRate: number;
   readonly steps: number;
+  /** Passes over the data that the steps make, the last perhaps in part. */
+  readonly epochs: number;
+  /** ⌈datasetSize / batchSize⌉: the steps of a shuffled epoch, and the most that one of sampled batches has (see `stepsAfter`). */
   readonly stepsPerEpoch: number;
   readonly noiseMultiplier: Scheduled;
   readonly shaper: Shaper;
@@ -68,18 +74,31 @@ export interface PrivacyPlan {
   /** Where noise and private sampling come from. */
   readonly origin: 'secure' | 'seeded';
   readonly previous: readonly PrivacyPhase[];
-  /** What a step adds to the account; null where it adds nothing: a shuffled epoch counts whole, from its first step on. */
+  /**
+   * Steps done when so many epochs are, at most all of them. Shuffled epochs have `stepsPerEpoch` each; sampled ones are epochs in
+   * expectation: after e of them, ⌈e · datasetSize / batchSize⌉ steps are done.
+   * @throws STEPS_OUT_OF_RANGE
+   */
+  stepsAfter(epochs: number): number;
+  /** The epoch, from 0, that a step, from 0, is in. @throws STEPS_OUT_OF_RANGE */
+  epochOf(step: number): number;
+  /** The σ that a step is counted with: its own; in shuffled epochs, the least of its epoch. @throws STEPS_OUT_OF_RANGE */
+  countedNoise(step: number): number;
+  /**
+   * What a step adds to the account; null where it adds nothing: a shuffled epoch counts whole, from its first step on.
+   * @throws STEPS_OUT_OF_RANGE
+   */
   releasedBy(step: number): PrivacyEvent | null;
-  /** What the first steps release (default: all): what the accountants count, without `previous`. */
+  /** What the first steps release (default: all): what the accountants count, without `previous`. @throws STEPS_OUT_OF_RANGE */
   phases(steps?: number): PrivacyPhase[];
-  /** An accountant that has seen `previous` and the first steps (default: all). */
+  /** An accountant that has seen `previous` and the first steps (default: all). @throws STEPS_OUT_OF_RANGE */
   accountantAfter(steps?: number, name?: AccountantName): Accountant;
-  /** ε after all steps, or the first ones. */
+  /** ε after all steps, or the first ones. @throws DELTA_OUT_OF_RANGE, STEPS_OUT_OF_RANGE */
   epsilon(delta: number, steps?: number): PrivacyGuarantee;
-  /** What is promised, in words and numbers. */
+  /** What is promised, in words and numbers. @throws DELTA_OUT_OF_RANGE, STEPS_OUT_OF_RANGE */
   statement(delta: number, steps?: number): PrivacyStatement;
-  /** The sampler; `publicSeed` orders shuffled epochs. */
-  sampler(engine: Engine, publicSeed: number): Sampler;
+  /** The sampler; `publicSeed` orders shuffled epochs, and is null where there are none. */
+  sampler(engine: Engine, publicSeed: number | null): Sampler;
   noise(): NoiseSource;
   /**
    * What must agree between a checkpoint made after some steps (default: all) and the plan it is resumed under: the steps done, and
@@ -89,58 +108,66 @@ export interface PrivacyPlan {
 }
 
 /**
- * Puts together what a private training does and what is counted of it.
+ * Puts together what a private training does and what is counted of it. Schedules are asked for every step's value here, once: one
+ * that takes noise or bound away at some step is refused, and what is counted is what they said.
  * @throws DATASET_SIZE_OUT_OF_RANGE, BATCH_SIZE_OUT_OF_RANGE, STEPS_OUT_OF_RANGE, NOISE_INVALID, SHAPER_INVALID, CLIP_NORM_INVALID,
- * SAMPLING_UNKNOWN, ACCOUNTANT_UNKNOWN, RELATION_MISMATCH, SEED_INVALID
+ * SCHEDULE_INVALID, SAMPLING_UNKNOWN, ACCOUNTANT_UNKNOWN, RELATION_MISMATCH, PHASES_INVALID, SEED_INVALID
  * @example
  * const plan = privacyPlan({ datasetSize: 60_000, batchSize: 600, epochs: 15, clipNorm: 1, noiseMultiplier: 1.1 });
  * plan.steps; // 1500
  * plan.epsilon(1e-5).epsilon < 2 // true
  */
 export function privacyPlan(options: PrivacyPlanOptions): PrivacyPlan {
-  const { datasetSize, batchSize, noiseMultiplier, seed, previous = [] } = options;
+  const { datasetSize, batchSize, noiseMultiplier, seed } = options;
   const { sampling = 'poisson', accountant = 'pld' } = options;
   checkSizes(options);
   if (seed !== undefined) checkSeed('privacyPlan', seed);
   const shaper = shaperOf(options);
   const stepsPerEpoch = Math.ceil(datasetSize / batchSize);
-  const steps = stepsOf(options, sampling, stepsPerEpoch);
-  const sigmaAt = noiseByStep(noiseMultiplier, shaper);
   const samplingRate = batchSize / datasetSize;
+  // A shuffled epoch has whole batches; sampled ones are epochs in expectation.
+  const shuffled = sampling === 'shuffled' || sampling === 'nominal-poisson';
+  const stepsIn = (epochs: number): number =>
+    shuffled ? epochs * stepsPerEpoch : Math.ceil((epochs * datasetSize) / batchSize);
+  const steps = stepsOf(options, stepsIn);
+  // In a shuffled epoch each example is in one batch, and nobody knows in which: the epoch is counted as one release.
+  const stepsPerRelease = sampling === 'shuffled' ? stepsPerEpoch : 1;
+  const runs = noiseRuns(options, shaper, steps, stepsPerRelease);
   const eventOf = (sigma: number): PrivacyEvent => {
-    // Without a bound no noise protects, whatever its size.
-    const noise = { noiseMultiplier: shaper.bound(0) === null ? 0 : sigma };
+    const noise = { noiseMultiplier: sigma };
     if (sampling === 'poisson') return { mechanism: 'poissonSampledGaussian', samplingRate, ...noise };
     if (sampling === 'nominal-poisson')
       return { mechanism: 'nominalPoissonGaussian', samplingRate, ...noise };
     if (sampling === 'shuffled') return { mechanism: 'shuffledEpochGaussian', ...noise };
     return { mechanism: 'fixedSizeSampledGaussian', datasetSize, batchSize, ...noise };
   };
-  const releasedBy = (step: number): PrivacyEvent | null => {
-    if (sampling !== 'shuffled') return eventOf(sigmaAt(step));
-    if (step % stepsPerEpoch > 0) return null;
-    // An example is in one batch of the epoch, and nobody knows which: the least noise counts.
-    let least = sigmaAt(step);
-    if (typeof noiseMultiplier !== 'number') {
-      for (let i = 1; i < stepsPerEpoch; i++) least = Math.min(least, sigmaAt(step + i));
-    }
-    return eventOf(least);
+  const previous = createAccountant(accountant, options.previous).phases;
+  const relation = relationOf([...previous, { ...eventOf(1), steps: 1 }]);
+  const origin = seed === undefined ? 'secure' : 'seeded';
+  const countedNoise = (step: number): number => {
+    checkStep('step', step, steps - 1);
+    return noiseIn(runs, Math.floor(step / stepsPerRelease));
   };
   const phases = (done = steps): PrivacyPhase[] => {
-    const found: PrivacyPhase[] = [];
-    for (let step = 0; step < done; step++) {
-      const event = releasedBy(step);
-      const last = found.at(-1);
-      if (event === null) continue;
-      if (last?.noiseMultiplier !== event.noiseMultiplier) found.push({ ...event, steps: 1 });
-      else found[found.length - 1] = { ...last, steps: last.steps + 1 };
-    }
-    return found;
+    checkStep('steps', done, steps);
+    const releases = Math.ceil(done / stepsPerRelease);
+    const made = runs.filter(({ from }) => from < releases);
+    return made.map(({ sigma, from, to }) => ({ ...eventOf(sigma), steps: Math.min(to, releases) - from }));
   };
   const accountantAfter = (done = steps, name = accountant): Accountant =>
     createAccountant(name, [...previous, ...phases(done)]);
-  const origin = seed === undefined ? 'secure' : 'seeded';
-  const relation = relationOf([...previous, ...phases()]);
+  const stepsAfter = (epochs: number): number => {
+    checkStep('epochs', epochs, Number.MAX_SAFE_INTEGER);
+    return Math.min(stepsIn(epochs), steps);
+  };
+  const epochOf = (step: number): number => {
+    checkStep('step', step, steps - 1);
+    if (shuffled) return Math.floor(step / stepsPerEpoch);
+    // Rounding may make the quotient one too large or too small.
+    let epoch = Math.max(0, Math.floor(step * samplingRate) - 1);
+    while (stepsIn(epoch + 1) <= step) epoch++;
+    return epoch;
+  };
   return {
     sampling,
     relation,
@@ -148,13 +175,20 @@ export function privacyPlan(options: PrivacyPlanOptions): PrivacyPlan {
     batchSize,
     samplingRate,
     steps,
+    epochs: epochOf(steps - 1) + 1,
     stepsPerEpoch,
     noiseMultiplier,
     shaper,
     accountant,
     origin,
     previous,
-    releasedBy,
+    stepsAfter,
+    epochOf,
+    countedNoise,
+    releasedBy: (step) => {
+      const sigma = countedNoise(step);
+      return step % stepsPerRelease === 0 ? eventOf(sigma) : null;
+    },
     phases,
     accountantAfter,
     epsilon: (delta, done) => accountantAfter(done).epsilon(delta),
@@ -177,6 +211,99 @@ export function privacyPlan(options: PrivacyPlanOptions): PrivacyPlan {
   };
 }
 
+/** Releases in a row, steps or shuffled epochs, that are counted with the same σ: [from, to). */
+interface NoiseRun {
+  readonly sigma: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** The σ of every release, the least of its steps' own; two constants need no loop. */
+function noiseRuns(
+  { noiseMultiplier, clipNorm }: PrivacyPlanOptions,
+  shaper: Shaper,
+  steps: number,
+  stepsPerRelease: number,
+): NoiseRun[] {
+  const first = noiseAt(noiseMultiplier, shaper, 0);
+  const releases = Math.ceil(steps / stepsPerRelease);
+  if (typeof noiseMultiplier === 'number' && typeof clipNorm === 'number')
+    return [{ sigma: first, from: 0, to: releases }];
+  const runs: NoiseRun[] = [];
+  let least = first;
+  for (let step = 0; step < steps; step++) {
+    const sigma = step === 0 ? first : noiseAt(noiseMultiplier, shaper, step);
+    if (first > 0 && sigma === 0) {
+      throw new GradshapeError(
+        'NOISE_INVALID',
+        `privacyPlan: noiseMultiplier becomes 0 at step ${step}, where nothing is protected any more; expected a number above 0 at each of the ` +
+          `${steps} steps, or fewer steps (0 at all steps is shaping without noise, ε = ∞).`,
+      );
+    }
+    const from = Math.floor(step / stepsPerRelease);
+    least = step % stepsPerRelease === 0 ? sigma : Math.min(least, sigma);
+    if (step + 1 < steps && (step + 1) % stepsPerRelease > 0) continue;
+    const last = runs.at(-1);
+    if (last?.sigma === least) runs[runs.length - 1] = { ...last, to: from + 1 };
+    else runs.push({ sigma: least, from, to: from + 1 });
+  }
+  return runs;
+}
+
+/** The σ of the run that a release is in. */
+function noiseIn(runs: readonly NoiseRun[], release: number): number {
+  let [low, high] = [0, runs.length - 1];
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if (runs[middle]!.from <= release) low = middle;
+    else high = middle - 1;
+  }
+  return runs[low]!.sigma;
+}
+
+/** σ of a step. Where there is noise, the rule's bound must give it a size, and float32 must be able to hold that. */
+function noiseAt(noiseMultiplier: Scheduled, shaper: Shaper, step: number): number {
+  const sigma = valueAt('privacyPlan: noiseMultiplier', noiseMultiplier, step);
+  if (!(sigma >= 0 && sigma < Infinity)) {
+    throw new GradshapeError(
+      'NOISE_INVALID',
+      `privacyPlan: noiseMultiplier is ${sigma} at step ${step}; expected a finite number of at least 0.`,
+    );
+  }
+  const bound = shaper.bound(step);
+  if (sigma === 0) return sigma;
+  if (step === 0 && bound === null) {
+    throw new GradshapeError(
+      'NOISE_INVALID',
+      `privacyPlan: ${shaper.toString()} bounds no example's part, so no noise gives a guarantee; expected noiseMultiplier 0 (ε = ∞), or a rule with a ` +
+        'bound, such as clipNorm: 1. For noise without a guarantee use privateStep with noiseStd.',
+    );
+  }
+  if (!(bound !== null && bound > 0 && bound < Infinity)) {
+    throw new GradshapeError(
+      'CLIP_NORM_INVALID',
+      `privacyPlan: ${shaper.toString()} bounds each example's part by ${bound ?? 'nothing (∞)'} at step ${step}, so that the noise of that step has no ` +
+        'size; expected a finite bound above 0 at every step, such as a clip norm that stays finite.',
+    );
+  }
+  const std = Math.fround(bound * sigma);
+  if (std > 0 && std < Infinity) return sigma;
+  throw new GradshapeError(
+    'NOISE_INVALID',
+    `privacyPlan: at step ${step} the noise's standard deviation, ${bound} · ${sigma}, is beyond what float32 holds; expected a bound and a noise ` +
+      'multiplier whose product is between 1e-32 and 1e38.',
+  );
+}
+
+/** @throws STEPS_OUT_OF_RANGE */
+function checkStep(name: string, value: number, most: number): void {
+  if (Number.isSafeInteger(value) && value >= 0 && value <= most) return;
+  throw new GradshapeError(
+    'STEPS_OUT_OF_RANGE',
+    `${name} is ${typeof value === 'string' ? `'${value}'` : String(value)}; expected a whole number from 0 to ${most}, within the plan.`,
+  );
+}
+
 interface StatementFacts {
   readonly delta: number;
   readonly origin: 'secure' | 'seeded';
@@ -196,6 +323,10 @@ export function planStatement(accountant: Accountant, facts: StatementFacts): Pr
       `Gradients are shaped by ${shaper.toString()}; the noisy sums are divided by ${batchSize}, whatever was drawn.`,
       `The number of training examples, ${datasetSize.toLocaleString('en')}, and the batch size were used to set the sampling, and are taken to be public.`,
     ],
+    notCovered: [
+      ...statement.notCovered,
+      'Trainings on the same data that this process does not know of: in other processes, or on copies of the data. Count them by `previous`.',
+    ],
   };
 }
 
@@ -204,7 +335,7 @@ interface SamplerFacts {
   readonly datasetSize: number;
   readonly batchSize: number;
   readonly seed: number | undefined;
-  readonly publicSeed: number;
+  readonly publicSeed: number | null;
 }
 
 function samplerOf(engine: Engine, facts: SamplerFacts): Sampler {
@@ -212,34 +343,10 @@ function samplerOf(engine: Engine, facts: SamplerFacts): Sampler {
   const secret = { engine, count, ...(seed === undefined ? {} : { seed }) };
   if (sampling === 'poisson') return poissonSampler({ ...secret, samplingRate: batchSize / count });
   if (sampling === 'fixed-size') return fixedSizeSampler({ ...secret, batchSize });
-  return shuffledSampler({ count, batchSize, seed: seed ?? publicSeed });
+  return shuffledSampler({ count, batchSize, seed: seed ?? publicSeed! });
 }
 
-/** σ of a step, checked. */
-function noiseByStep(noiseMultiplier: Scheduled, shaper: Shaper): (step: number) => number {
-  const at = (step: number): number => {
-    const sigma = valueAt('noiseMultiplier', noiseMultiplier, step);
-    if (sigma >= 0 && sigma < Infinity) return sigma;
-    throw new GradshapeError(
-      'NOISE_INVALID',
-      `privacyPlan: noiseMultiplier is ${sigma}; expected a finite number of at least 0.`,
-    );
-  };
-  if (at(0) > 0 && shaper.bound(0) === null) {
-    throw new GradshapeError(
-      'NOISE_INVALID',
-      `privacyPlan: ${shaper.toString()} bounds no example's part, so no noise gives a guarantee; expected noiseMultiplier 0 (ε = ∞), or a rule with a ` +
-        'bound, such as clipNorm: 1. For noise without a guarantee use privateStep with noiseStd.',
-    );
-  }
-  return at;
-}
-
-function stepsOf(
-  { epochs, steps, datasetSize, batchSize }: PrivacyPlanOptions,
-  sampling: Sampling,
-  perEpoch: number,
-) {
+function stepsOf({ epochs, steps }: PrivacyPlanOptions, stepsIn: (epochs: number) => number): number {
   const value = steps ?? epochs;
   const name = steps === undefined ? 'epochs' : 'steps';
   if ((epochs === undefined) === (steps === undefined) || !(Number.isSafeInteger(value) && value! >= 1)) {
@@ -248,10 +355,12 @@ function stepsOf(
       `privacyPlan: ${name} is ${value}; expected either epochs or steps, a whole number from 1.`,
     );
   }
-  if (steps !== undefined) return steps;
-  // A shuffled epoch has whole batches; sampled ones are epochs in expectation.
-  const shuffled = sampling === 'shuffled' || sampling === 'nominal-poisson';
-  return shuffled ? epochs! * perEpoch : Math.ceil((epochs! * datasetSize) / batchSize);
+  const found = steps ?? stepsIn(epochs!);
+  if (Number.isSafeInteger(found)) return found;
+  throw new GradshapeError(
+    'STEPS_OUT_OF_RANGE',
+    `privacyPlan: ${epochs} epochs are ${found} steps, more than can be counted; expected fewer, or a larger batchSize.`,
+  );
 }
 
 function checkSizes({ datasetSize, batchSize, sampling = 'poisson' }: PrivacyPlanOptions): void {
@@ -269,7 +378,7 @@ function checkSizes({ datasetSize, batchSize, sampling = 'poisson' }: PrivacyPla
   }
   // An expectation need not be whole; a size must.
   const whole = sampling === 'poisson' || Number.isSafeInteger(batchSize);
-  if (batchSize > 0 && batchSize <= datasetSize && whole) return;
+  if (typeof batchSize === 'number' && batchSize > 0 && batchSize <= datasetSize && whole) return;
   throw new GradshapeError(
     'BATCH_SIZE_OUT_OF_RANGE',
     `privacyPlan: batchSize is ${batchSize}; expected a ${sampling === 'poisson' ? '' : 'whole '}number above 0 and at most datasetSize, ${datasetSize}.`,

@@ -1,41 +1,83 @@
-import { GradshapeError, type Parameters } from '../engine/index.js';
+import { checkSeed, GradshapeError, type Parameters, sameShape, showShape } from '../engine/index.js';
 import {
+  type Model,
   type Optimizer,
+  type OptimizerState,
   readSafetensors,
   type Safetensors,
   type StoredTensor,
   writeSafetensors,
 } from '../nn/index.js';
-import type { AccountantState } from './accounting/index.js';
+import {
+  type AccountantState,
+  accountantFromJSON,
+  createAccountant,
+  type PrivacyPhase,
+} from './accounting/index.js';
 import type { PrivacyPlan } from './plan.js';
+import type { RunPart } from './released.js';
 
 /** What a private training goes on from, beside weights and optimizer. */
 export interface PrivateState {
-  readonly version: 1;
+  readonly version: 2;
   /** The plan's fingerprint after `step` steps. */
   readonly plan: string;
   readonly step: number;
-  readonly publicSeed: number;
+  /** Orders shuffled epochs; of a seeded training, its seed; null where there is neither. */
+  readonly publicSeed: number | null;
   readonly accountant: AccountantState;
+  /** The runs that made the steps, one after another: by them, forks of a checkpoint are known. None in seeded trainings. */
+  readonly runs: readonly RunPart[];
+  /** What other trainings left in the weights, beyond the account. */
+  readonly others: { readonly phases: readonly PrivacyPhase[]; readonly seeded: boolean };
   readonly shaper: Readonly<Record<string, number>>;
 }
 
+/** What a checkpoint belongs to. */
+export interface CheckpointOwner {
+  readonly params: Parameters;
+  readonly optimizer: Optimizer;
+  readonly model: Model;
+  readonly plan: PrivacyPlan;
+  readonly seed?: number;
+}
+
+/** All that a checkpoint says, checked. */
+export interface PrivateCheckpoint {
+  readonly state: PrivateState;
+  readonly values: Float32Array;
+  readonly optimizer: OptimizerState;
+}
+
 interface Metadata {
-  readonly counters: Readonly<Record<string, number>>;
+  /** The model's description; null where it has none. */
+  readonly model: unknown;
+  /** Names and shapes of the parameters, in the block's order. */
+  readonly layout: readonly (readonly [string, readonly number[]])[];
+  readonly frozen: readonly string[];
   readonly optimizer: unknown;
+  /** Names of the optimizer's vectors. */
+  readonly vectors: readonly string[];
+  readonly counters: Readonly<Record<string, number>>;
   readonly state: PrivateState;
 }
 
+const version = 2;
 const [weights, moment] = ['params', 'optimizer.'] as const;
 
 /** Weights, the optimizer's vectors, and the rest as one JSON string in the metadata. */
 export function writePrivateCheckpoint(
-  params: Parameters,
-  optimizer: Optimizer,
-  state: PrivateState,
+  owner: CheckpointOwner,
+  state: Omit<PrivateState, 'version'>,
 ): Uint8Array<ArrayBuffer> {
+  const { params, optimizer } = owner;
   const { vectors, counters } = optimizer.state();
-  const metadata: Metadata = { counters, optimizer: optimizer.toJSON(), state };
+  const metadata: Metadata = {
+    ...identityOf(owner),
+    vectors: Object.keys(vectors),
+    counters,
+    state: { version, ...state },
+  };
   const vector = (values: Float32Array): StoredTensor => ({ shape: [values.length], values });
   return writeSafetensors({
     metadata: { format: 'gradshape', private: JSON.stringify(metadata) },
@@ -49,37 +91,100 @@ export function writePrivateCheckpoint(
   });
 }
 
+/** What must be the same again. */
+function identityOf({ params, optimizer, model }: CheckpointOwner) {
+  const trained = new Set(params.trainableEntries.map(({ name }) => name));
+  return {
+    model: 'toJSON' in model ? model : null,
+    layout: params.entries.map(({ name, shape }) => [name, shape] as const),
+    frozen: params.entries.map(({ name }) => name).filter((name) => !trained.has(name)),
+    optimizer: optimizer.toJSON(),
+  };
+}
+
 /**
- * Puts a checkpoint's weights and optimizer state in place and returns the rest. All is checked first: a checkpoint that
- * doesn't fit changes nothing.
+ * Reads a checkpoint and checks all of it against what it is to go on with; changes nothing.
+ * @throws CHECKPOINT_INVALID, CHECKPOINT_VERSION, CHECKPOINT_MISMATCH, PLAN_MISMATCH
  */
-export function readPrivateCheckpoint(
-  bytes: Uint8Array,
-  params: Parameters,
-  optimizer: Optimizer,
-  plan: PrivacyPlan,
-): PrivateState {
+export function readPrivateCheckpoint(bytes: Uint8Array, owner: CheckpointOwner): PrivateCheckpoint {
   const file = readSafetensors(bytes);
   const metadata = metadataOf(file);
-  checkPlan(metadata.state, plan);
-  if (JSON.stringify(metadata.optimizer) !== JSON.stringify(optimizer.toJSON())) {
-    throw mismatch(
-      `the optimizer was ${JSON.stringify(metadata.optimizer)}, and is ${JSON.stringify(optimizer.toJSON())}`,
+  const { state } = metadata;
+  checkPlan(state, owner.plan);
+  checkAccount(state, owner.plan);
+  checkIdentity(metadata, owner);
+  checkSeeds(state, owner);
+  return { state, ...tensorsOf(file, metadata, owner) };
+}
+
+function metadataOf({ metadata }: Safetensors): Metadata {
+  let parsed: Partial<Metadata> | null = null;
+  try {
+    parsed = JSON.parse(metadata.private!) as Partial<Metadata> | null;
+  } catch {
+    // Said below.
+  }
+  const state = parsed?.state as Partial<PrivateState> | undefined;
+  if (typeof state !== 'object' || state === null) {
+    throw new GradshapeError(
+      'CHECKPOINT_INVALID',
+      "load: the file is no private training's checkpoint; expected what training.save() wrote. For weights alone use loadWeights(params, bytes).",
     );
   }
-  const values = file.tensors.get(weights)?.values;
-  if (values?.length !== params.size) {
-    throw mismatch(`the file has ${values?.length ?? 'no'} parameters, the model has ${params.size}`);
+  if (state.version !== version) {
+    throw new GradshapeError(
+      'CHECKPOINT_VERSION',
+      `load: the checkpoint has format ${String(state.version)}; expected ${version}. An older one does not say what model and account it is of: ` +
+        'go on with the gradshape that wrote it, or begin a new training from its weights, with its account as `previous`.',
+    );
   }
-  const vectors = [...file.tensors]
-    .filter(([name]) => name.startsWith(moment))
-    .map(([name, stored]) => [name.slice(moment.length), stored.values] as const);
-  optimizer.loadState(params, {
-    vectors: Object.fromEntries(vectors) as Record<string, Float32Array>,
-    counters: metadata.counters,
-  });
-  params.load(values);
-  return metadata.state;
+  const { layout, frozen, vectors, counters } = parsed!;
+  const { plan, step, publicSeed, accountant, runs, others, shaper } = state;
+  const damaged = Object.entries({
+    layout: Array.isArray(layout) && layout.every((entry) => isText(entry?.[0]) && Array.isArray(entry[1])),
+    frozen: Array.isArray(frozen) && frozen.every(isText),
+    vectors: Array.isArray(vectors) && vectors.every(isText),
+    counters: isRecord(counters),
+    plan: isText(plan),
+    step: isCount(step),
+    publicSeed: publicSeed === null || isCount(publicSeed),
+    accountant: phasesOf(() => accountantFromJSON(accountant!)) !== undefined,
+    runs: isRuns(runs, step),
+    others:
+      typeof others?.seeded === 'boolean' &&
+      // Each for itself: they need not have one relation.
+      Array.isArray(others.phases) &&
+      others.phases.every((phase) => phasesOf(() => createAccountant('rdp', [phase])) !== undefined),
+    shaper: isRecord(shaper),
+  }).find(([, sound]) => !sound)?.[0];
+  if (damaged === undefined) return parsed as Metadata;
+  throw invalid(`'${damaged}' of its metadata is missing or damaged`);
+}
+
+const isText = (value: unknown): value is string => typeof value === 'string';
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+const isRecord = (value: unknown): boolean =>
+  typeof value === 'object' &&
+  value !== null &&
+  !Array.isArray(value) &&
+  Object.values(value).every(Number.isFinite);
+
+/** One after another, up to the checkpoint's step. */
+function isRuns(runs: readonly RunPart[] | undefined, step: unknown): boolean {
+  if (!Array.isArray(runs)) return false;
+  const sound = (part: RunPart, i: number): boolean =>
+    isText(part?.run) && isCount(part.step) && part.step >= (runs[i - 1]?.step ?? 0);
+  return runs.every(sound) && (runs.length === 0 || runs.at(-1).step === step);
+}
+
+function phasesOf(
+  make: () => { readonly phases: readonly PrivacyPhase[] },
+): readonly PrivacyPhase[] | undefined {
+  try {
+    return make().phases;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Whether the plan's first steps are those that were made. */
@@ -98,22 +203,81 @@ function checkPlan({ step, plan: made }: PrivateState, plan: PrivacyPlan): void 
   );
 }
 
-function metadataOf({ metadata }: Safetensors): Metadata {
-  try {
-    const parsed = JSON.parse(metadata.private!) as Metadata;
-    if (parsed.state.version === 1) return parsed;
-  } catch {
-    // Said below.
+/** The account is a function of the plan: one that says less was damaged, or made smaller. */
+function checkAccount({ step, accountant }: PrivateState, plan: PrivacyPlan): void {
+  const found = JSON.stringify(accountantFromJSON(accountant).phases);
+  const expected = JSON.stringify(plan.accountantAfter(step).phases);
+  if (found === expected) return;
+  throw invalid(`after ${step} steps its account is ${found}, and the plan's is ${expected}`);
+}
+
+function checkIdentity(metadata: Metadata, owner: CheckpointOwner): void {
+  const own = identityOf(owner);
+  const shown = (value: unknown): string => JSON.stringify(value);
+  if (shown(metadata.optimizer) !== shown(own.optimizer)) {
+    throw mismatch(`the optimizer was ${shown(metadata.optimizer)}, and is ${shown(own.optimizer)}`);
   }
-  throw new GradshapeError(
+  const layoutOf = (layout: Metadata['layout']): string =>
+    layout.map(([name, shape]) => `${name} ${showShape(shape)}`).join(', ');
+  const same =
+    metadata.layout.length === own.layout.length &&
+    own.layout.every(([name, shape], i) => {
+      const [storedName, storedShape] = metadata.layout[i]!;
+      return name === storedName && sameShape(shape, storedShape);
+    });
+  if (!same) {
+    throw mismatch(`the parameters were ${layoutOf(metadata.layout)}, and are ${layoutOf(own.layout)}`);
+  }
+  if (shown(metadata.model) !== shown(own.model)) {
+    throw mismatch(`the model was ${shown(metadata.model)}, and is ${shown(own.model)}`);
+  }
+  if (shown(metadata.frozen) !== shown(own.frozen)) {
+    throw mismatch(`frozen were ${shown(metadata.frozen)}, and are ${shown(own.frozen)}`);
+  }
+}
+
+/** Under another seed the steps to come would not be those of one run: a shuffled epoch could show an example twice. */
+function checkSeeds({ publicSeed, runs, step }: PrivateState, { seed, plan }: CheckpointOwner): void {
+  const shuffled = plan.sampling === 'shuffled' || plan.sampling === 'nominal-poisson';
+  if (seed !== undefined) {
+    if (publicSeed === seed) return;
+    throw mismatch(`the seed was ${publicSeed}, and is ${seed}`);
+  }
+  if (shuffled) {
+    if (publicSeed === null) throw invalid("'publicSeed' is missing, which orders its shuffled epochs");
+    checkSeed('load', publicSeed);
+  }
+  if (step > 0 && runs.length === 0) throw invalid("'runs' is empty, and some run made its steps");
+}
+
+function tensorsOf({ tensors }: Safetensors, metadata: Metadata, { params }: CheckpointOwner) {
+  const expected = [weights, ...metadata.vectors.map((name) => moment + name)];
+  const extra = [...tensors.keys()].find((name) => !expected.includes(name));
+  if (extra !== undefined) throw invalid(`it has a tensor '${extra}'; expected ${expected.join(', ')}`);
+  const valuesOf = (name: string): Float32Array => {
+    const { values } = tensors.get(name) ?? {};
+    if (values instanceof Float32Array && values.length === params.size) return values;
+    throw invalid(
+      `its '${name}' has ${values?.length ?? 'no'} numbers; expected ${params.size}, one a parameter`,
+    );
+  };
+  const vectors = metadata.vectors.map((name) => [name, valuesOf(moment + name)] as const);
+  return {
+    values: valuesOf(weights),
+    optimizer: { vectors: Object.fromEntries(vectors), counters: metadata.counters },
+  };
+}
+
+function invalid(what: string): GradshapeError {
+  return new GradshapeError(
     'CHECKPOINT_INVALID',
-    "load: the file is no private training's checkpoint; expected what training.save() wrote. For weights alone use loadWeights(params, bytes).",
+    `load: the checkpoint is damaged: ${what}. Nothing was changed; expected what training.save() wrote, such as an earlier copy.`,
   );
 }
 
 function mismatch(what: string): GradshapeError {
   return new GradshapeError(
     'CHECKPOINT_MISMATCH',
-    `load: ${what}; expected the model and optimizer that were saved.`,
+    `load: ${what}. Nothing was changed; expected the model, parameters, optimizer and seed that were saved.`,
   );
 }

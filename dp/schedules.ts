@@ -3,18 +3,25 @@ import { type Schedule, stepDecay } from '../nn/index.js';
 
 /**
  * A number that changes from step to step: a clip norm, or a noise multiplier. A schedule is a function of the step alone, never
- * of the data, and so costs no privacy; the accountant gets each step's own noise.
+ * of the data, and so costs no privacy; the accountant gets each step's own noise. A plan asks for every step's value when it
+ * is made, and refuses schedules that switch protection off on the way.
  */
 export type Scheduled = number | Schedule;
 
-/** The value at a step. @throws SCHEDULE_INVALID where it is no number of at least 0 */
+/** The value at a step; a constant is its caller's to check. @throws SCHEDULE_INVALID where it is no number of at least 0 */
 export function valueAt(what: string, scheduled: Scheduled, step: number): number {
   if (typeof scheduled === 'number') return scheduled;
+  if (typeof scheduled !== 'function') {
+    throw new GradshapeError(
+      'SCHEDULE_INVALID',
+      `${what} is ${String(scheduled)}; expected a number, or a function of the step.`,
+    );
+  }
   const value = scheduled(step);
-  if (value >= 0) return value;
+  if (typeof value === 'number' && value >= 0) return value;
   throw new GradshapeError(
     'SCHEDULE_INVALID',
-    `${what}: the schedule gives ${value} at step ${step}; expected a number of at least 0.`,
+    `${what}: the schedule gives ${String(value)} at step ${step}; expected a number of at least 0.`,
   );
 }
 
@@ -29,10 +36,11 @@ export function linearSchedule(options: {
   readonly steps: number;
 }): Schedule {
   const { from, to, steps } = options;
-  if (!(from >= 0 && to >= 0 && Number.isSafeInteger(steps) && steps >= 1)) {
+  const sound = (value: number): boolean => Number.isFinite(value) && value >= 0;
+  if (!(sound(from) && sound(to) && Number.isSafeInteger(steps) && steps >= 1)) {
     throw new GradshapeError(
       'SCHEDULE_INVALID',
-      `linearSchedule: from ${from} to ${to} in ${steps} steps; expected numbers of at least 0, and a whole number of steps from 1.`,
+      `linearSchedule: from ${from} to ${to} in ${steps} steps; expected finite numbers of at least 0, and a whole number of steps from 1.`,
     );
   }
   return (step) => from + (to - from) * Math.min(step / steps, 1);

@@ -25,6 +25,8 @@ export class Parameters {
   readonly entries: readonly ParameterEntry[];
   /** All numbers as one vector [size]. */
   readonly flat: BlockTensor;
+  /** How often `load` replaced all numbers: what was known of those before (privacy spent on them, say) no longer holds. */
+  replacements = 0;
   private readonly views = new Map<string, Tensor>();
   private readonly frozen = new Set<string>();
   private ranges: readonly Range[];
@@ -119,6 +121,7 @@ export class Parameters {
       );
     }
     this.flat.view().set(values);
+    this.replacements++;
   }
 
   free(): void {

@@ -7,12 +7,15 @@ import {
   calibrateNoiseMultiplier,
   createAccountant,
   formatStatement,
+  formatUpperBound,
   GradshapeError,
   type GroupCertificate,
   groupCertificate,
-  type PrivacyEvent,
   type PrivacyPhase,
+  type PrivacyPlan,
+  privacyPlan,
   privacyStatement,
+  type Sampling,
 } from 'gradshape';
 import { runMain } from './harness/experiment.js';
 import { makeFolder } from './harness/files.js';
@@ -29,8 +32,6 @@ import {
   terminalReport,
   writeReport,
 } from './report/index.js';
-
-type Sampling = 'poisson' | 'fixed-size' | 'shuffled' | 'nominal-poisson';
 
 interface Options {
   n: number;
@@ -86,8 +87,13 @@ await runMain(async () => {
 
   const calibrations = options.targetEpsilon === undefined ? [] : calibrate(options, options.targetEpsilon);
   const noise = calibrations.find(({ name }) => name === options.accountant)?.sigma ?? options.noise;
-  const phases = phasesOf(options, noise, options.epochs);
-  const statement = privacyStatement(createAccountant(options.accountant, phases), { delta: options.delta });
+  const plan = planOf(options, noise);
+  const phases = plan.phases();
+  // What it would promise: whoever trains must take noise and sampling from a secure source, as makePrivate does.
+  const statement = privacyStatement(plan.accountantAfter(), {
+    delta: options.delta,
+    noiseOrigin: 'secure',
+  });
   const groups = (options.poisons ?? GROUPS).map((size) =>
     groupCertificate(phases, { size, delta: options.delta }),
   );
@@ -98,7 +104,7 @@ await runMain(async () => {
 
   const perEpoch = epochs(options.epochs).map((epoch) => ({
     epoch,
-    epsilons: ACCOUNTANTS.map((name) => epsilon(name, phasesOf(options, noise, epoch), options.delta)),
+    epsilons: ACCOUNTANTS.map((name) => epsilon(name, plan.phases(plan.stepsAfter(epoch)), options.delta)),
   }));
   const tables = [
     ...(calibrations.length > 0 ? [calibrationTable(options, calibrations)] : []),
@@ -161,23 +167,21 @@ function wholeNumbers(text: string): number[] {
   return text.split(',').map(wholeNumber);
 }
 
-/** What is released in the first `epochs` epochs. */
-function phasesOf({ n, batch, sampling }: Options, noiseMultiplier: number, epochs: number): PrivacyPhase[] {
-  if (sampling === 'shuffled')
-    return [{ mechanism: 'shuffledEpochGaussian', noiseMultiplier, steps: epochs }];
-  const event: PrivacyEvent =
-    sampling === 'fixed-size'
-      ? { mechanism: 'fixedSizeSampledGaussian', datasetSize: n, batchSize: batch, noiseMultiplier }
-      : {
-          mechanism: sampling === 'poisson' ? 'poissonSampledGaussian' : 'nominalPoissonGaussian',
-          samplingRate: batch / n,
-          noiseMultiplier,
-        };
-  return [{ ...event, steps: Math.ceil((epochs * n) / batch) }];
+/** What steps and batches these settings make; the clip norm, whatever it is, does not matter to ε. */
+function planOf({ n, batch, epochs, sampling, accountant }: Options, noiseMultiplier: number): PrivacyPlan {
+  return privacyPlan({
+    ...{ datasetSize: n, batchSize: batch, epochs, sampling, accountant },
+    ...{ noiseMultiplier, clipNorm: 1 },
+  });
 }
 
 function epsilon(name: AccountantName, phases: PrivacyPhase[], delta: number): number {
   return createAccountant(name, phases).epsilon(delta).epsilon;
+}
+
+/** ε in a table: five digits, rounded up. */
+function bound(epsilon: number): string {
+  return formatUpperBound(epsilon, 5);
 }
 
 interface NamedCalibration {
@@ -189,9 +193,7 @@ interface NamedCalibration {
 function calibrate(options: Options, targetEpsilon: number): NamedCalibration[] {
   return ACCOUNTANTS.map((name) => {
     const target = { targetEpsilon, targetDelta: options.delta, accountant: name };
-    const { value, guarantee } = calibrateNoiseMultiplier(target, (sigma) =>
-      phasesOf(options, sigma, options.epochs),
-    );
+    const { value, guarantee } = calibrateNoiseMultiplier(target, (sigma) => planOf(options, sigma).phases());
     return { name, sigma: value, epsilon: guarantee.epsilon };
   });
 }
@@ -209,7 +211,7 @@ function noiseCurves(options: Options, noise: number): Series[] {
     points: sigmas
       .map((sigma) => ({
         x: sigma,
-        y: epsilon(name, phasesOf(options, sigma, options.epochs), options.delta),
+        y: epsilon(name, planOf(options, sigma).phases(), options.delta),
       }))
       .filter(isFinitePoint),
   }));
@@ -221,7 +223,7 @@ function calibrationTable({ targetEpsilon }: Options, calibrations: NamedCalibra
     note: 'Rounded up; never overshoots. That of GDP keeps an approximation within the target, not a bound.',
     columns: ['accountant', 'noise multiplier', 'ε'],
     rows: calibrations.map(({ name, sigma, epsilon }) => ({
-      cells: [name.toUpperCase(), String(sigma), digits(epsilon)],
+      cells: [name.toUpperCase(), String(sigma), bound(epsilon)],
     })),
   };
 }
@@ -239,7 +241,7 @@ function accountantsTable(phases: PrivacyPhase[], delta: number): Table {
     columns: ['accountant', 'ε', 'kind', 'Rényi order'],
     rows: rows.map(({ label, accountant }) => {
       const { epsilon, kind, order } = accountant.epsilon(delta);
-      return { cells: [label, digits(epsilon), kind, order === undefined ? null : digits(order)] };
+      return { cells: [label, bound(epsilon), kind, order === undefined ? null : digits(order)] };
     }),
   };
 }
@@ -248,7 +250,7 @@ function epochTable(rows: { epoch: number; epsilons: number[] }[]): Table {
   return {
     title: 'ε by epoch',
     columns: ['epoch', ...ACCOUNTANTS.map((name) => name.toUpperCase())],
-    rows: rows.map(({ epoch, epsilons }) => ({ cells: [epoch, ...epsilons.map(digits)] })),
+    rows: rows.map(({ epoch, epsilons }) => ({ cells: [epoch, ...epsilons.map(bound)] })),
   };
 }
 
@@ -256,6 +258,6 @@ function groupTable(groups: GroupCertificate[]): Table {
   return {
     title: 'Against groups of examples, such as k poisons',
     columns: ['k', 'ε', 'found by'],
-    rows: groups.map(({ size, epsilon, method }) => ({ cells: [size, digits(epsilon), method] })),
+    rows: groups.map(({ size, epsilon, method }) => ({ cells: [size, bound(epsilon), method] })),
   };
 }

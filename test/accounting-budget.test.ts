@@ -275,7 +275,7 @@ test("attack success: no tighter than the Gaussian's exact trade-off, and nothin
 
 test('the statement says what holds, and only then calls it private', () => {
   const accountant = pldAccountant().step(poisson(0.01, 1.1), 1500);
-  const statement = privacyStatement(accountant, { delta: 1e-5 });
+  const statement = privacyStatement(accountant, { delta: 1e-5, noiseOrigin: 'secure' });
   assert.is(statement.private, true);
   assert.is(statement.guarantees.length, 3);
   assert.is(statement.epsilon, accountant.epsilon(1e-5).epsilon);
@@ -289,14 +289,29 @@ test('the statement says what holds, and only then calls it private', () => {
   const seeded = privacyStatement(accountant, { delta: 1e-5, noiseOrigin: 'seeded' });
   assert.is(seeded.private, false);
   assert.match(seeded.says[0]!, 'Not private');
+  // Where noise and sampling came from is not presumed.
+  const unknown = privacyStatement(accountant, { delta: 1e-5 });
+  assert.is(unknown.private, false);
+  assert.is(unknown.noiseOrigin, 'unknown');
+  assert.match(unknown.says[0]!, 'Not known to be private');
+  assert.match(unknown.says[0]!, "noiseOrigin: 'secure'");
+  assert.not.match(formatStatement(unknown), 'cryptographic random numbers');
+  throwsCode(
+    'NOISE_ORIGIN_UNKNOWN',
+    () => privacyStatement(accountant, { delta: 1e-5, noiseOrigin: 'sekure' as never }),
+    "'secure'",
+  );
   const nominal = rdpAccountant().step({
     mechanism: 'nominalPoissonGaussian',
     samplingRate: 0.01,
     noiseMultiplier: 1,
   });
-  assert.is(privacyStatement(nominal, { delta: 1e-5 }).private, false);
-  assert.match(privacyStatement(nominal, { delta: 1e-5 }).says[0]!, 'No guarantee');
-  const silent = privacyStatement(rdpAccountant().step(poisson(0.01, 0)), { delta: 1e-5 });
+  assert.is(privacyStatement(nominal, { delta: 1e-5, noiseOrigin: 'secure' }).private, false);
+  assert.match(privacyStatement(nominal, { delta: 1e-5, noiseOrigin: 'secure' }).says[0]!, 'No guarantee');
+  const silent = privacyStatement(rdpAccountant().step(poisson(0.01, 0)), {
+    delta: 1e-5,
+    noiseOrigin: 'secure',
+  });
   assert.is(silent.private, false);
   assert.match(silent.says[0]!, 'ε = ∞');
   const shuffled = rdpAccountant().step({ mechanism: 'shuffledEpochGaussian', noiseMultiplier: 4 }, 5);

@@ -1,8 +1,9 @@
 /** What all accountants share: releases go in step by step, (ε, δ) comes out. */
 import {
   type Component,
-  checkEvent,
+  checkPhases,
   componentsOf,
+  eventOf,
   isNominal,
   type NeighbouringRelation,
   type PrivacyEvent,
@@ -41,13 +42,14 @@ export interface AccountantState {
 
 export interface Accountant {
   readonly name: AccountantName;
-  /** All that was released so far, in order; equal events in a row are counted. */
+  /** All that was released so far, in order; equal events in a row are counted. A copy, which later steps leave as it is. */
   readonly phases: readonly PrivacyPhase[];
   /**
-   * Adds `count` (default 1) releases of the event.
+   * Adds `count` (default 1) releases of the event; of a phase, `count` times its steps.
    * @throws GradshapeError as `checkEvent`; STEPS_OUT_OF_RANGE; RELATION_MISMATCH (nothing is added then)
+   * @example rdpAccountant().step({ mechanism: 'gaussian', noiseMultiplier: 4, steps: 10 }, 3).phases[0].steps; // 30
    */
-  step(event: PrivacyEvent, count?: number): Accountant;
+  step(event: PrivacyEvent | PrivacyPhase, count?: number): Accountant;
   /** The guarantee at δ in (0, 1). @throws GradshapeError DELTA_OUT_OF_RANGE */
   epsilon(delta: number): PrivacyGuarantee;
   /** The guarantee at ε ≥ 0. @throws GradshapeError EPSILON_OUT_OF_RANGE */
@@ -69,12 +71,21 @@ export interface Engine {
 }
 
 function sameEvent(a: PrivacyEvent, b: PrivacyEvent): boolean {
-  const keys = Object.keys(a).filter((key) => key !== 'steps') as (keyof PrivacyEvent)[];
-  return keys.every((key) => a[key] === b[key]);
+  return (Object.keys(a) as (keyof PrivacyEvent)[]).every((key) => a[key] === b[key]);
+}
+
+/** How many releases `count` times an event, or a phase with steps of its own, are. */
+function releases(event: PrivacyEvent | PrivacyPhase, count: number): number {
+  checkSteps(count, 'count');
+  if (!('steps' in event)) return count;
+  checkSteps(event.steps);
+  return count * event.steps;
 }
 
 export function makeAccountant(engine: Engine, start: readonly PrivacyPhase[] = []): Accountant {
-  let phases: PrivacyPhase[] = [];
+  const phases: PrivacyPhase[] = [];
+  /** One phase of each mechanism there is: what the relation depends on. */
+  const kinds = new Map<PrivacyEvent['mechanism'], PrivacyPhase>();
   let components: Component[] | null = null;
   const finish = (answer: Answer): PrivacyGuarantee => {
     const warnings = [...answer.warnings];
@@ -110,18 +121,19 @@ export function makeAccountant(engine: Engine, start: readonly PrivacyPhase[] = 
   const accountant: Accountant = {
     name: engine.name,
     get phases() {
-      return phases;
+      return [...phases];
     },
-    step(event, count = 1) {
-      checkEvent(event);
-      checkSteps(count, 'count');
-      const last = phases[phases.length - 1];
-      if (last && sameEvent(event, last)) phases[phases.length - 1] = { ...last, steps: last.steps + count };
-      else {
-        const next = [...phases, { ...event, steps: count }];
-        relationOf(next);
-        phases = next;
-      }
+    step(given, count = 1) {
+      const event = eventOf(given);
+      const last = phases.at(-1);
+      const merges = last !== undefined && sameEvent(event, last);
+      const steps = releases(given, count) + (merges ? last.steps : 0);
+      checkSteps(steps);
+      const phase = Object.freeze({ ...event, steps });
+      relationOf([...kinds.values(), phase]);
+      kinds.set(phase.mechanism, phase);
+      if (merges) phases.pop();
+      phases.push(phase);
       components = null;
       return accountant;
     },
@@ -144,6 +156,10 @@ export function makeAccountant(engine: Engine, start: readonly PrivacyPhase[] = 
       phases: phases.map((phase) => ({ ...phase })),
     }),
   };
-  for (const { steps, ...event } of start) accountant.step(event as PrivacyEvent, steps);
+  checkPhases(start);
+  for (const phase of start) {
+    checkSteps(phase?.steps);
+    accountant.step(phase);
+  }
   return accountant;
 }

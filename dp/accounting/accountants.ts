@@ -24,8 +24,12 @@ export interface RdpOptions {
 
 function rdpEngine({ conversion = 'improved', orders }: RdpOptions): Engine {
   checkOneOf(conversion, ['classic', 'improved'], 'conversion', 'CONVERSION_UNKNOWN');
-  if (orders && (orders.length === 0 || !orders.every((order) => order > 1))) {
-    throw new GradshapeError('ORDERS_OUT_OF_RANGE', `orders must all be > 1; given: [${orders.join(', ')}].`);
+  const sound = (order: number): boolean => typeof order === 'number' && order > 1;
+  if (orders !== undefined && !(Array.isArray(orders) && orders.length > 0 && orders.every(sound))) {
+    throw new GradshapeError(
+      'ORDERS_OUT_OF_RANGE',
+      `orders must be a list of numbers > 1; given: [${String(orders)}].`,
+    );
   }
   const answer = (best: RdpOptimum, epsilon: number, delta: number): Answer => ({
     epsilon,
@@ -155,7 +159,7 @@ function engineOf(name: AccountantName, options: RdpOptions): Engine {
 
 /**
  * An accountant by name, having seen the given phases. `options` apply to 'rdp' only.
- * @throws GradshapeError ACCOUNTANT_UNKNOWN, and whatever a phase is refused for
+ * @throws GradshapeError ACCOUNTANT_UNKNOWN, PHASES_INVALID, and whatever a phase is refused for
  */
 export function createAccountant(
   name: AccountantName,
@@ -165,7 +169,10 @@ export function createAccountant(
   return makeAccountant(engineOf(name, options), phases);
 }
 
-/** Restores an accountant from `toJSON()`'s state, for checkpoints. @throws GradshapeError ACCOUNTANT_STATE_INVALID */
+/**
+ * Restores an accountant from `toJSON()`'s state, for checkpoints.
+ * @throws GradshapeError ACCOUNTANT_STATE_INVALID, ACCOUNTANT_UNKNOWN, and whatever a phase is refused for
+ */
 export function accountantFromJSON(state: AccountantState): Accountant {
   if (state?.version !== 1 || !Array.isArray(state.phases)) {
     throw new GradshapeError(

@@ -3,6 +3,7 @@ import { GradshapeError } from '../../engine/errors.js';
 import type { AccountantName, PrivacyGuarantee } from './accountant.js';
 import { createAccountant, type RdpOptions } from './accountants.js';
 import type { PrivacyPhase } from './events.js';
+import { formatUpperBound } from './format.js';
 import { checkDelta } from './validate.js';
 
 export interface CalibrationTarget {
@@ -30,7 +31,7 @@ const RELATIVE = 2e-4;
 const DIGITS = 5;
 
 function check({ targetEpsilon, targetDelta }: CalibrationTarget): void {
-  if (!(targetEpsilon > 0 && targetEpsilon < Infinity)) {
+  if (!(typeof targetEpsilon === 'number' && targetEpsilon > 0 && targetEpsilon < Infinity)) {
     throw new GradshapeError(
       'EPSILON_OUT_OF_RANGE',
       `targetEpsilon must be a finite number > 0; given: ${targetEpsilon}.`,
@@ -49,7 +50,7 @@ function unreachable(target: CalibrationTarget, what: string, at: number, reache
   return new GradshapeError(
     'TARGET_UNREACHABLE',
     `targetEpsilon = ${target.targetEpsilon} at δ = ${target.targetDelta} can't be reached: ${what} = ${at} still gives ` +
-      `ε = ${Number(reached.toPrecision(6))}. Reachable with these settings: ε ≥ ${Number(reached.toPrecision(6))}.`,
+      `ε = ${formatUpperBound(reached, 6)}. Reachable with these settings: ε ≥ ${formatUpperBound(reached, 6)}.`,
   );
 }
 

@@ -42,7 +42,7 @@ const MECHANISMS = [
  *   DATASET_SIZE_OUT_OF_RANGE, BATCH_SIZE_OUT_OF_RANGE
  */
 export function checkEvent(event: PrivacyEvent): void {
-  checkOneOf(event.mechanism, MECHANISMS, 'mechanism', 'MECHANISM_UNKNOWN');
+  checkOneOf(event?.mechanism, MECHANISMS, 'mechanism', 'MECHANISM_UNKNOWN');
   checkNoiseMultiplier(event.noiseMultiplier);
   if (event.mechanism === 'poissonSampledGaussian' || event.mechanism === 'nominalPoissonGaussian') {
     checkSamplingRate(event.samplingRate);
@@ -57,6 +57,30 @@ export function checkEvent(event: PrivacyEvent): void {
       );
     }
   }
+}
+
+/** The event alone, without a count or anything else that came with it; checked. @throws GradshapeError as `checkEvent` */
+export function eventOf(event: PrivacyEvent): PrivacyEvent {
+  checkEvent(event);
+  const { mechanism, noiseMultiplier } = event;
+  switch (mechanism) {
+    case 'poissonSampledGaussian':
+    case 'nominalPoissonGaussian':
+      return { mechanism, samplingRate: event.samplingRate, noiseMultiplier };
+    case 'fixedSizeSampledGaussian':
+      return { mechanism, datasetSize: event.datasetSize, batchSize: event.batchSize, noiseMultiplier };
+    default:
+      return { mechanism, noiseMultiplier };
+  }
+}
+
+/** @throws GradshapeError PHASES_INVALID */
+export function checkPhases(phases: readonly PrivacyPhase[]): void {
+  if (Array.isArray(phases)) return;
+  throw new GradshapeError(
+    'PHASES_INVALID',
+    `phases must be a list of events with their steps, such as plan.phases(); given: ${String(phases)}.`,
+  );
 }
 
 /**
@@ -94,12 +118,15 @@ export interface Component {
 
 /** Components of the phases under their relation; see `Component`. A phase without noise gives sigma = 0. */
 export function componentsOf(phases: readonly PrivacyPhase[]): Component[] {
+  checkPhases(phases);
+  for (const phase of phases) {
+    checkEvent(phase);
+    checkSteps(phase.steps);
+  }
   const sensitivity = relationOf(phases) === 'replace-one' ? 2 : 1;
   const merged = new Map<string, Component>();
   let precision = 0; // Σ steps/σ² of unsampled Gaussians
   for (const phase of phases) {
-    checkEvent(phase);
-    checkSteps(phase.steps);
     const sigma = phase.noiseMultiplier / sensitivity;
     let sampling: Component['sampling'] = 'none';
     let q = 1;

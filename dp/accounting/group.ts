@@ -206,7 +206,7 @@ export function attackSuccessBound(
   phases: readonly PrivacyPhase[],
   { size, baseline, accountant = 'rdp' }: { size: number; baseline: number; accountant?: AccountantName },
 ): AttackSuccessBound {
-  if (!(baseline >= 0 && baseline <= 1)) {
+  if (!(typeof baseline === 'number' && baseline >= 0 && baseline <= 1)) {
     throw new GradshapeError('FRACTION_OUT_OF_RANGE', `baseline must be in [0, 1]; given: ${baseline}.`);
   }
   const nothing = { epsilon: Infinity, delta: 1 };

@@ -28,6 +28,7 @@ export {
   type PhasesFor,
 } from './calibrate.js';
 export type { NeighbouringRelation, PrivacyEvent, PrivacyPhase } from './events.js';
+export { formatLowerBound, formatUpperBound } from './format.js';
 export { gaussianDelta, gaussianEpsilon } from './gaussian.js';
 export {
   type AttackSuccessBound,

@@ -2,10 +2,14 @@
 import type { Accountant, PrivacyGuarantee } from './accountant.js';
 import { createAccountant } from './accountants.js';
 import { isNominal, type NeighbouringRelation, type PrivacyPhase } from './events.js';
-import { checkDelta } from './validate.js';
+import { formatLowerBound, formatUpperBound } from './format.js';
+import { checkDelta, checkOneOf } from './validate.js';
 
-/** Where the noise and the private sampling came from. A seeded run is never called private. */
-export type NoiseOrigin = 'secure' | 'seeded';
+/**
+ * Where the noise and the private sampling came from. Only what is known to be `secure` is called private: a seeded run, or one
+ * whose origin is `unknown`, never is.
+ */
+export type NoiseOrigin = 'secure' | 'seeded' | 'unknown';
 
 export interface PrivacyStatement {
   /** Whether a finite, rigorous guarantee against an outsider stands: noise in every step, secure source, not nominal. */
@@ -33,25 +37,19 @@ const RELATIONS: Record<NeighbouringRelation, string> = {
     'be public; every step counts with twice the clip norm.',
 };
 
-/** Four digits: 6.77, 1e-5, ∞. */
-function number(value: number): string {
-  if (value === Infinity) return '∞';
-  const short = Number(value.toPrecision(4));
-  return short !== 0 && Math.abs(short) < 1e-3 ? short.toExponential() : String(short);
-}
 const times = (count: number, what: string): string =>
   `${count.toLocaleString('en')} ${what}${count === 1 ? '' : 's'}`;
 
 function describePhase(phase: PrivacyPhase): string {
   const noise =
-    phase.noiseMultiplier === 0 ? 'no noise' : `noise multiplier ${number(phase.noiseMultiplier)}`;
+    phase.noiseMultiplier === 0 ? 'no noise' : `noise multiplier ${formatLowerBound(phase.noiseMultiplier)}`;
   switch (phase.mechanism) {
     case 'gaussian':
       return `${times(phase.steps, 'step')} on all examples, ${noise}.`;
     case 'poissonSampledGaussian':
-      return `${times(phase.steps, 'step')}, each example taking part in each with probability ${number(phase.samplingRate)}, ${noise}.`;
+      return `${times(phase.steps, 'step')}, each example taking part in each with probability ${formatUpperBound(phase.samplingRate)}, ${noise}.`;
     case 'nominalPoissonGaussian':
-      return `${times(phase.steps, 'step')} on shuffled batches, counted *as if* each example were drawn independently with probability ${number(phase.samplingRate)}, ${noise}.`;
+      return `${times(phase.steps, 'step')} on shuffled batches, counted *as if* each example were drawn independently with probability ${formatUpperBound(phase.samplingRate)}, ${noise}.`;
     case 'fixedSizeSampledGaussian':
       return `${times(phase.steps, 'step')}, each on ${phase.batchSize} of ${phase.datasetSize} examples drawn without replacement, ${noise}.`;
     case 'shuffledEpochGaussian':
@@ -67,9 +65,12 @@ const ACCOUNTANTS: Record<PrivacyGuarantee['method'], string> = {
 };
 
 function describeGuarantee({ epsilon, delta, accountant, kind, method, order }: PrivacyGuarantee): string {
-  const how = order === undefined ? ACCOUNTANTS[method] : `${ACCOUNTANTS[method]}, order ${number(order)}`;
+  const how =
+    order === undefined
+      ? ACCOUNTANTS[method]
+      : `${ACCOUNTANTS[method]}, order ${Number(order.toPrecision(4))}`;
   const sort = kind === 'bound' ? 'an upper bound' : 'an approximation, no bound';
-  return `${accountant.toUpperCase()}: ε = ${number(epsilon)} at δ = ${number(delta)}, ${sort} (${how}).`;
+  return `${accountant.toUpperCase()}: ε = ${formatUpperBound(epsilon)} at δ = ${formatUpperBound(delta)}, ${sort} (${how}).`;
 }
 
 const NOT_COVERED = [
@@ -77,37 +78,61 @@ const NOT_COVERED = [
   'Choices made by looking at the data outside these steps: hyperparameters, early stopping, the best of several runs, ' +
     'preprocessing fitted to the data.',
   'The accuracy, losses and gradients reported along the way, if computed from the private data without noise.',
+  'What the weights knew of the data before the first step, if they were made from the same data without noise.',
   'What holds of the population: a model may reveal it about people who were never in the data.',
   'Attackers who see the computer itself: its memory, its timing, the random key.',
 ];
 
+const ORIGINS: Record<NoiseOrigin, string> = {
+  secure:
+    "Noise, sampling and dropout come from the platform's cryptographic random numbers and are never stored.",
+  seeded: 'Noise and sampling come from a seed: whoever knows it can undo them.',
+  unknown: 'Nobody said where noise and sampling come from: whoever can guess or repeat them can undo them.',
+};
+
+/** What may be said first: only a finite bound on noise known to be secure is called private. */
+function headline({ epsilon, delta }: PrivacyGuarantee, origin: NoiseOrigin, nominal: boolean): string {
+  const numbers = `ε = ${formatUpperBound(epsilon)}, δ = ${formatUpperBound(delta)}`;
+  if (epsilon === Infinity) return 'Not private: a step without noise was released, so ε = ∞.';
+  if (origin === 'seeded') {
+    return `Not private: the noise was drawn from a seed, for an experiment. With secure noise it would be (${numbers}).`;
+  }
+  if (nominal) {
+    return `No guarantee: nominally (${numbers}), as if batches had been Poisson-sampled, which they were not.`;
+  }
+  if (origin === 'unknown') {
+    return (
+      `Not known to be private: it would be (${numbers})-differentially private if noise and sampling came from a cryptographic generator, ` +
+      "which nobody said. Where they did, give noiseOrigin: 'secure'; the statement of a makePrivate training knows by itself."
+    );
+  }
+  return `The training is (${numbers})-differentially private.`;
+}
+
 /**
  * The statement for what an accountant saw. ε is the tightest bound among RDP and PLD (and what the given accountant says, if
- * that is another); all are listed. Wording ours; the idea is TF-Privacy's.
- * @param options delta in (0, 1); noiseOrigin, default 'secure'
- * @throws GradshapeError DELTA_OUT_OF_RANGE
+ * that is another); all are listed. Printed bounds are rounded up. Wording ours; the idea is TF-Privacy's.
+ * @param options delta in (0, 1); noiseOrigin, default 'unknown', with which nothing is called private
+ * @throws GradshapeError DELTA_OUT_OF_RANGE, NOISE_ORIGIN_UNKNOWN
+ * @example
+ * const accountant = pldAccountant().step({ mechanism: 'poissonSampledGaussian', samplingRate: 0.01, noiseMultiplier: 1.1 }, 1500);
+ * privacyStatement(accountant, { delta: 1e-5 }).private; // false
+ * privacyStatement(accountant, { delta: 1e-5, noiseOrigin: 'secure' }).private; // true
  */
 export function privacyStatement(
   accountant: Accountant,
-  { delta, noiseOrigin = 'secure' }: { delta: number; noiseOrigin?: NoiseOrigin },
+  { delta, noiseOrigin = 'unknown' }: { delta: number; noiseOrigin?: NoiseOrigin },
 ): PrivacyStatement {
   checkDelta(delta);
+  checkOneOf(noiseOrigin, ['secure', 'seeded', 'unknown'], 'noiseOrigin', 'NOISE_ORIGIN_UNKNOWN');
   const phases = accountant.phases.map((phase) => ({ ...phase }));
   const guarantees = (['rdp', 'pld', 'gdp'] as const).map((name) =>
     (name === accountant.name ? accountant : createAccountant(name, phases)).epsilon(delta),
   );
   const best = guarantees.slice(0, 2).reduce((a, b) => (b.epsilon < a.epsilon ? b : a));
-  const isPrivate = best.epsilon < Infinity && best.kind === 'bound' && noiseOrigin === 'secure';
-  const headline =
-    best.epsilon === Infinity
-      ? 'Not private: a step without noise was released, so ε = ∞.'
-      : noiseOrigin === 'seeded'
-        ? `Not private: the noise was drawn from a seed, for an experiment. With secure noise it would be ε = ${number(best.epsilon)} at δ = ${number(delta)}.`
-        : isNominal(phases)
-          ? `No guarantee: nominally ε = ${number(best.epsilon)} at δ = ${number(delta)}, as if batches had been Poisson-sampled, which they were not.`
-          : `The training is (ε = ${number(best.epsilon)}, δ = ${number(delta)})-differentially private.`;
+  const nominal = isNominal(phases);
   return {
-    private: isPrivate,
+    private: best.epsilon < Infinity && best.kind === 'bound' && noiseOrigin === 'secure',
     epsilon: best.epsilon,
     delta,
     kind: best.kind,
@@ -116,16 +141,14 @@ export function privacyStatement(
     phases,
     guarantees,
     says: [
-      headline,
+      headline(best, noiseOrigin, nominal),
       RELATIONS[best.relation],
       ...phases.map(
         (phase, i) => `${phases.length > 1 ? `Phase ${i + 1}` : 'Training'}: ${describePhase(phase)}`,
       ),
       ...guarantees.map(describeGuarantee),
       ...new Set(guarantees.slice(0, 2).flatMap(({ warnings }) => warnings)),
-      noiseOrigin === 'secure'
-        ? "Noise and sampling come from the platform's cryptographic random numbers and are never stored."
-        : 'Noise and sampling come from a seed: whoever knows it can undo them.',
+      ORIGINS[noiseOrigin],
     ],
     notCovered: [...NOT_COVERED],
   };

@@ -2,19 +2,24 @@
 import { GradshapeError } from '../../engine/errors.js';
 
 function refuse(code: string, name: string, given: unknown, expected: string): never {
-  throw new GradshapeError(code, `${name} must be ${expected}; given: ${String(given)}.`);
+  const shown = typeof given === 'string' ? `'${given}'` : String(given);
+  throw new GradshapeError(code, `${name} must be ${expected}; given: ${shown}.`);
 }
 
+/** Comparing turns strings into numbers, which then add as strings: only numbers pass. */
+const isNumber = (value: unknown): boolean => typeof value === 'number';
+
 export function checkDelta(delta: number, name = 'delta'): void {
-  if (!(delta > 0 && delta < 1)) refuse('DELTA_OUT_OF_RANGE', name, delta, 'strictly between 0 and 1');
+  if (!(isNumber(delta) && delta > 0 && delta < 1))
+    refuse('DELTA_OUT_OF_RANGE', name, delta, 'strictly between 0 and 1');
 }
 
 export function checkEpsilon(epsilon: number, name = 'epsilon'): void {
-  if (!(epsilon >= 0)) refuse('EPSILON_OUT_OF_RANGE', name, epsilon, 'a number ≥ 0');
+  if (!(isNumber(epsilon) && epsilon >= 0)) refuse('EPSILON_OUT_OF_RANGE', name, epsilon, 'a number ≥ 0');
 }
 
 export function checkNoiseMultiplier(sigma: number): void {
-  if (!(sigma >= 0 && sigma < Infinity)) {
+  if (!(isNumber(sigma) && sigma >= 0 && sigma < Infinity)) {
     refuse(
       'NOISE_MULTIPLIER_OUT_OF_RANGE',
       'noiseMultiplier',
@@ -25,7 +30,7 @@ export function checkNoiseMultiplier(sigma: number): void {
 }
 
 export function checkSamplingRate(q: number): void {
-  if (!(q > 0 && q <= 1)) refuse('SAMPLING_RATE_OUT_OF_RANGE', 'samplingRate', q, 'in (0, 1]');
+  if (!(isNumber(q) && q > 0 && q <= 1)) refuse('SAMPLING_RATE_OUT_OF_RANGE', 'samplingRate', q, 'in (0, 1]');
 }
 
 export function checkCount(value: number, name: string, code: string): void {
@@ -48,5 +53,6 @@ export function checkOneOf<T extends string>(
 
 /** A probability or a confidence, open at both ends. */
 export function checkFraction(value: number, name: string): void {
-  if (!(value > 0 && value < 1)) refuse('FRACTION_OUT_OF_RANGE', name, value, 'strictly between 0 and 1');
+  if (!(isNumber(value) && value > 0 && value < 1))
+    refuse('FRACTION_OUT_OF_RANGE', name, value, 'strictly between 0 and 1');
 }

@@ -1,0 +1,131 @@
+import { createAccountant } from './accounting/accountants.js';
+import {
+  type Accountant,
+  type AccountantName,
+  formatUpperBound,
+  type PrivacyPhase,
+  type PrivacyStatement,
+} from './accounting/index.js';
+import { type PrivacyPlan, planStatement } from './plan.js';
+import type { Ledger } from './released.js';
+
+/** A training's statement: its plan's, and what else it knows of the data and of the weights. */
+export interface TrainingStatement extends PrivacyStatement {
+  /**
+   * What other trainings of this process released from the same data into other weights, where there were any: so many steps, and
+   * the ε, by Rényi divergences, of these and this training's together; null where they can't be counted together.
+   */
+  readonly sameData?: { readonly steps: number; readonly epsilon: number | null };
+}
+
+export interface TrainingFacts {
+  readonly plan: PrivacyPlan;
+  readonly delta: number;
+  /** The training's own account, `previous` included. */
+  readonly account: Accountant;
+  readonly weights: Ledger;
+  readonly data: readonly Ledger[];
+  /** The checkpoint it was taken up from: after how many steps, and how often this process took it up. */
+  readonly takenUp: { readonly step: number; readonly times: number } | null;
+}
+
+/**
+ * ε is for all that is in the weights: other trainings of the same parameters are counted in. What was released from the same data
+ * into other weights is named, with the ε of all together.
+ */
+export function trainingStatement(facts: TrainingFacts): TrainingStatement {
+  const { plan, delta, account, weights, data } = facts;
+  const origin = weights.seeded ? 'seeded' : plan.origin;
+  const others = weights.beyond(account.phases);
+  const all = [...others, ...account.phases];
+  const accountant = others.length === 0 ? account : compose(plan.accountant, all);
+  const statement = planStatement(accountant ?? account, { ...plan, origin, delta });
+  const sameData = worst(data.map((ledger) => together(all, ledger.beyond(all), delta)));
+  const says = [...statement.says];
+  if (others.length > 0) says.push(inWeights(others, accountant !== null));
+  if (sameData !== undefined) says.push(named(sameData, delta));
+  if (plan.origin === 'secure' && data.some(({ seeded }) => seeded)) {
+    says.push(
+      'This process also trained on the same data with seeded noise: whoever sees what came of that, and knows the seed, is kept from nothing.',
+    );
+  }
+  const stated: TrainingStatement = {
+    ...statement,
+    says,
+    notCovered: [...statement.notCovered, ...forks(facts)],
+    ...(sameData !== undefined && { sameData }),
+  };
+  if (accountant !== null) return stated;
+  const [, ...rest] = says;
+  return {
+    ...stated,
+    private: false,
+    epsilon: Infinity,
+    phases: all,
+    says: [
+      'Not private: these weights hold steps that are accounted under different neighbouring relations, which no ε counts together.',
+      ...rest,
+    ],
+  };
+}
+
+/** An accountant that has seen all phases; null where no relation fits them all. */
+function compose(name: AccountantName, phases: readonly PrivacyPhase[]): Accountant | null {
+  try {
+    return createAccountant(name, phases);
+  } catch (error) {
+    if ((error as { code?: string }).code === 'RELATION_MISMATCH') return null;
+    throw error;
+  }
+}
+
+const stepsOf = (phases: readonly PrivacyPhase[]): number =>
+  phases.reduce((sum, { steps }) => sum + steps, 0);
+
+/** By Rényi divergences: a millisecond, however many trainings there were. */
+function together(all: readonly PrivacyPhase[], others: readonly PrivacyPhase[], delta: number) {
+  if (others.length === 0) return undefined;
+  const epsilon = compose('rdp', [...all, ...others])?.epsilon(delta).epsilon ?? null;
+  return { steps: stepsOf(others), epsilon };
+}
+
+type SameData = NonNullable<TrainingStatement['sameData']>;
+
+/** Of a composed set's parts, the one with the least protection. */
+function worst(found: readonly (SameData | undefined)[]): SameData | undefined {
+  const weight = ({ epsilon }: SameData): number => epsilon ?? Infinity;
+  return found.reduce(
+    (a, b) => (a === undefined || (b !== undefined && weight(b) > weight(a)) ? b : a),
+    undefined,
+  );
+}
+
+function inWeights(others: readonly PrivacyPhase[], counted: boolean): string {
+  return (
+    `Other trainings of these parameters made ${steps(stepsOf(others))} that are in the weights, too, ` +
+    `${counted ? 'and are counted in ε' : 'and could not be counted with this one’s'}. ` +
+    'If none of them saw these data, train parameters of your own (params.load of weights begins anew).'
+  );
+}
+
+function named({ steps: count, epsilon }: SameData, delta: number): string {
+  return (
+    `From the same data, this process released ${steps(count)} more, into other weights. Whoever sees what came of all these trainings is promised, ` +
+    (epsilon === null
+      ? 'for the account of them together, nothing: they are accounted under different neighbouring relations.'
+      : `all together, ε = ${formatUpperBound(epsilon)} at δ = ${formatUpperBound(delta)} (by Rényi divergences).`)
+  );
+}
+
+function forks({ takenUp, plan }: TrainingFacts): string[] {
+  // Seeded steps are the same when made again, and are never called private.
+  if (takenUp === null || plan.origin === 'seeded') return [];
+  const { step, times } = takenUp;
+  const often = times === 1 ? '' : `, which this process took up ${times} times`;
+  return [
+    `Other forks of the checkpoint after step ${step} that this training was taken up from${often}, and steps that were made after it was saved and ` +
+      'then lost: each is a release of its own, if anybody saw what came of it.',
+  ];
+}
+
+const steps = (count: number): string => `${count.toLocaleString('en')} step${count === 1 ? '' : 's'}`;
