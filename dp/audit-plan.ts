@@ -39,10 +39,12 @@ export interface PlanAudit {
   readonly findings: readonly Finding[];
   readonly delta: number;
   readonly confidence: number;
+  /** What the bounds are on: the plan's first steps, or all. */
+  readonly steps: number;
   /** The result in a sentence; its numbers are rounded down. */
   readonly says: string;
-  /** The same findings at another δ. @throws DELTA_OUT_OF_RANGE */
-  at(delta: number): PlanAudit;
+  /** The same findings at another δ, for the first steps. @param steps default: all @throws DELTA_OUT_OF_RANGE, STEPS_OUT_OF_RANGE */
+  at(delta: number, steps?: number): PlanAudit;
 }
 
 /**
@@ -64,7 +66,7 @@ export function auditPlan(plan: PrivacyPlan, options: PlanAuditOptions): PlanAud
   checkFraction(confidence, 'confidence');
   const { shaper, datasetSize, samplingRate, batchSize } = plan;
   const claim = plan.releasedBy(0)!;
-  if (claim.noiseMultiplier === 0) return nothingPromised({ delta, confidence });
+  if (claim.noiseMultiplier === 0) return nothingPromised({ delta, confidence, steps: plan.steps });
   const noiseMultiplier = valueAt('noiseMultiplier', plan.noiseMultiplier, 0);
   const state = shaper.state?.();
   const restore = (): void => {
@@ -95,7 +97,7 @@ export function auditPlan(plan: PrivacyPlan, options: PlanAuditOptions): PlanAud
       steps: stepsFor(mu, confidence, samplingRate * canaries),
       makeSampler: () => secret.sampler(engine, seed),
     });
-    return concluded(plan, claim, findings, { delta, confidence });
+    return concluded(plan, claim, findings, { delta, confidence, steps: plan.steps });
   } catch (error) {
     if (!(error instanceof GradshapeError && error.code === 'PARAMETER_UNKNOWN')) throw error;
     throw new GradshapeError(
@@ -117,6 +119,7 @@ function secretPlan(plan: PrivacyPlan): PrivacyPlan {
 interface Asked {
   readonly delta: number;
   readonly confidence: number;
+  readonly steps: number;
 }
 
 function nothingPromised(asked: Asked): PlanAudit {
@@ -130,7 +133,7 @@ function nothingPromised(asked: Asked): PlanAudit {
     },
     ...asked,
     says: 'Audit: nothing was promised (ε = ∞), so there is nothing that an audit could refute.',
-    at: (delta) => nothingPromised({ ...asked, delta }),
+    at: (delta, steps = asked.steps) => nothingPromised({ ...asked, delta, steps }),
   };
 }
 
@@ -140,10 +143,13 @@ function concluded(
   findings: readonly Finding[],
   asked: Asked,
 ): PlanAudit {
-  const { delta } = asked;
+  const { delta, steps } = asked;
   checkDelta(delta);
+  const phases = plan.phases(steps);
   const epsilonOf = (proved: PrivacyEvent | null, accountant = plan.accountant): number =>
-    proved === null ? 0 : createAccountant(accountant, phasesAs(plan, claim, proved)).epsilon(delta).epsilon;
+    proved === null
+      ? 0
+      : createAccountant(accountant, phasesAs(phases, claim, proved)).epsilon(delta).epsilon;
   // Comparisons are left to the accountant that takes no time.
   const quick = (proved: PrivacyEvent | null): number => epsilonOf(proved, 'rdp');
   const best = findings.reduce((a, b) => (quick(b.proved) > quick(a.proved) ? b : a));
@@ -155,14 +161,18 @@ function concluded(
   const bounds = { epsilonLowerBound, ceiling: Math.max(...ceilings), allowedEpsilon, verdict } as const;
   return {
     ...{ ...bounds, findings, ...asked, says: inWords(bounds, best, asked) },
-    at: (other) => concluded(plan, claim, findings, { ...asked, delta: other }),
+    at: (other, steps = plan.steps) => concluded(plan, claim, findings, { ...asked, delta: other, steps }),
   };
 }
 
-/** The plan's phases with the noise and the sampling of a step that was proved to be no better than this. */
-function phasesAs(plan: PrivacyPlan, claim: PrivacyEvent, proved: PrivacyEvent): PrivacyPhase[] {
+/** The phases with the noise and the sampling of a step that was proved to be no better than this. */
+function phasesAs(
+  phases: readonly PrivacyPhase[],
+  claim: PrivacyEvent,
+  proved: PrivacyEvent,
+): PrivacyPhase[] {
   const factor = proved.noiseMultiplier / claim.noiseMultiplier;
-  return plan.phases().map(({ steps, noiseMultiplier }) => ({
+  return phases.map(({ steps, noiseMultiplier }) => ({
     ...{ ...proved, steps },
     noiseMultiplier: noiseMultiplier * factor,
   }));
@@ -173,16 +183,21 @@ type Bounds = Pick<PlanAudit, 'epsilonLowerBound' | 'ceiling' | 'allowedEpsilon'
 function inWords(
   { epsilonLowerBound, ceiling, allowedEpsilon, verdict }: Bounds,
   { kind }: Finding,
-  { delta, confidence }: Asked,
+  { delta, confidence, steps }: Asked,
 ): string {
-  const proof = `Audit: ε ≥ ${roundedDown(epsilonLowerBound)} at δ = ${delta}, with ${confidence * 100} % confidence`;
-  const most = roundedDown(ceiling);
-  if (verdict === 'holds')
-    return `${proof}; perfect guesses would have proved up to ${most}, so it could have failed.`;
+  const number = steps.toLocaleString('en');
+  const proof =
+    `Audit: of ${number} such steps ε ≥ ${formatLowerBound(epsilonLowerBound)} at δ = ${delta}, ` +
+    `with ${formatLowerBound(100 * confidence, 6)} % confidence`;
+  const most = formatLowerBound(ceiling);
+  if (verdict === 'holds') return `${proof}; it could have proved up to ${most}, and so could have failed.`;
   if (verdict === 'undecided') {
-    return `${proof}; it can't decide about the ε promised, ${roundedDown(allowedEpsilon)}, since perfect guesses would have proved ${most} at most.`;
+    return `${proof}; not all of its canaries can decide about the ${formatUpperBound(allowedEpsilon)} that is promised: there are too few.`;
   }
-  return `${proof}: more than promised, by ${faults[kind]}. This training is not as private as it says.`;
+  return (
+    `${proof}, more than the ${formatUpperBound(allowedEpsilon)} that is promised, by ${faults[kind]}: ` +
+    'this training is not as private as it says.'
+  );
 }
 
 const faults: Record<Finding['kind'], string> = {
@@ -191,10 +206,11 @@ const faults: Record<Finding['kind'], string> = {
   sampling: 'draws that others can know',
 };
 
-/** Four digits, never above the value. @example roundedDown(1.99999); // '1.999' */
-export function roundedDown(value: number): string {
-  if (!(value > 0 && value < Infinity)) return value === Infinity ? '∞' : '0';
-  const unit = 10 ** (Math.floor(Math.log10(value)) - 3);
-  const rounded = Number((Math.floor(value / unit) * unit).toPrecision(4));
-  return String(rounded <= value ? rounded : Number((rounded - unit).toPrecision(4)));
+/** A statement with what an audit found of it: a plan that was refuted is not private. */
+export function withAudit<S extends PrivacyStatement>(statement: S, { verdict, says }: PlanAudit): S {
+  return {
+    ...statement,
+    private: statement.private && verdict !== 'violated',
+    says: [...statement.says, says],
+  };
 }

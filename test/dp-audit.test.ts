@@ -34,7 +34,6 @@ import { dense, sequential, sgd } from 'gradshape/nn';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { normalQuantile } from '../dist/dp/accounting/special-functions.js';
-import { roundedDown } from '../dist/dp/audit-plan.js';
 import { claimOf, clipNorm, expectedBatchSize, faults, handMadeStep } from './audit-sabotage.js';
 import { throwsCode } from './engine-helpers.js';
 
@@ -340,27 +339,6 @@ test('plans: an audit leaves a rule as it was', () => {
   throwsCode('AUDIT_INVALID', () => auditPlan(privacyPlan({ ...rest, shaper: layered }), { engine }));
   throwsCode('DELTA_OUT_OF_RANGE', () => auditPlan(privacyPlan(planOptions), { engine, delta: 0 }));
   throwsCode('FRACTION_OUT_OF_RANGE', () => auditPlan(privacyPlan(planOptions), { engine, confidence: 1 }));
-});
-
-test('lower bounds are printed rounded down', () => {
-  for (const [value, text] of [
-    [1.99999, '1.999'],
-    [4.377178, '4.377'],
-    [0.29, '0.29'],
-    [1234.5, '1234'],
-    [123456, '123400'],
-    [0.00012349, '0.0001234'],
-    [0, '0'],
-    [Infinity, '∞'],
-  ] as const) {
-    assert.is(roundedDown(value), text);
-  }
-  const { uniform } = generator(3);
-  for (let i = 0; i < 10_000; i++) {
-    const value = 10 ** (8 * uniform() - 4);
-    const shown = Number(roundedDown(value));
-    assert.ok(shown <= value && shown > value * (1 - 2e-3), `${value}: ${shown}`);
-  }
 });
 
 // Ten examples and a target with a feature of its own.
