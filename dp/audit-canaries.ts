@@ -4,7 +4,6 @@ import { checkAllowedEpsilon } from './accounting/audit.js';
 import { checkEvent } from './accounting/events.js';
 import {
   type AuditVerdict,
-  auditVerdict,
   gaussianEpsilon,
   type OneRunAudit,
   oneRunEpsilonLowerBound,
@@ -13,7 +12,15 @@ import {
   pldAccountant,
 } from './accounting/index.js';
 import { checkDelta, checkFraction } from './accounting/validate.js';
-import { canariesFor, examine, type Finding, muOf, samplingRateOf, stepsFor } from './audit-findings.js';
+import {
+  canariesFor,
+  examine,
+  type Finding,
+  muOf,
+  samplingRateOf,
+  stepsFor,
+  verdictOf,
+} from './audit-findings.js';
 import type { OwnCoordinates } from './audit-games.js';
 import type { Sampler } from './sampling.js';
 
@@ -147,13 +154,6 @@ export function auditCanaries(options: CanaryAuditOptions): CanaryAuditResult {
     counted: counted((a) => oneRunEpsilonLowerBound(a, { delta, confidence })),
     gaussian: counted((a) => oneRunGaussianEpsilonLowerBound(a, { delta, confidence })),
   };
-}
-
-/** One kind that finds a fault is enough for a verdict; that there is none is for all of them to say. */
-export function verdictOf(findings: readonly CanaryFinding[], allowedEpsilon: number): AuditVerdict {
-  const verdicts = findings.map((finding) => auditVerdict(finding, allowedEpsilon));
-  const worst = (['violated', 'undecided'] as const).find((verdict) => verdicts.includes(verdict));
-  return worst ?? 'holds';
 }
 
 /** μ of what is claimed or allowed, for all steps that are audited together; null where nothing is. */

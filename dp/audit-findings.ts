@@ -1,5 +1,5 @@
 import { proportionLowerBound } from './accounting/audit.js';
-import type { PrivacyEvent } from './accounting/index.js';
+import { type AuditVerdict, auditVerdict, type PrivacyEvent } from './accounting/index.js';
 import { normalTail } from './accounting/special-functions.js';
 import {
   type Audited,
@@ -93,6 +93,16 @@ export function examine(examination: Examination): Findings {
   };
 }
 
+/** One kind that finds a fault is enough for a verdict; that there is none is for all of them to say. */
+export function verdictOf(
+  kinds: readonly { readonly epsilonLowerBound: number; readonly ceiling: number }[],
+  allowedEpsilon: number,
+): AuditVerdict {
+  const verdicts = kinds.map((kind) => auditVerdict(kind, allowedEpsilon));
+  const worst = (['violated', 'undecided'] as const).find((verdict) => verdicts.includes(verdict));
+  return worst ?? 'holds';
+}
+
 /** The claim at another sampling rate, where it has one. */
 function withRate(claim: PrivacyEvent, rate: number): PrivacyEvent | null {
   if ('samplingRate' in claim) return { ...claim, samplingRate: Math.min(rate, 1) };
@@ -142,6 +152,6 @@ export function stepsFor(mu: number, confidence: number, drawn: number): number 
 
 /** Lots of cancelling canaries, an even number of them: their effect is many times the claimed one. */
 function lotsFor(mu: number, confidence: number): number {
-  const needed = Math.max(64, (3 / mu) ** 2, perfectGuesses(mu, confidence));
+  const needed = Math.max(128, (4 / mu) ** 2, perfectGuesses(mu, confidence));
   return 2 * Math.ceil(Math.min(Math.max((2 * needed) / lotCoordinates, 2), 320));
 }

@@ -3,11 +3,14 @@ import { sgd } from '../nn/index.js';
 import {
   type AuditVerdict,
   createAccountant,
+  formatLowerBound,
+  formatUpperBound,
   type PrivacyEvent,
   type PrivacyPhase,
+  type PrivacyStatement,
 } from './accounting/index.js';
 import { checkDelta, checkFraction } from './accounting/validate.js';
-import { examine, type Finding, mostCanaries, muOf, stepsFor } from './audit-findings.js';
+import { examine, type Finding, mostCanaries, muOf, stepsFor, verdictOf } from './audit-findings.js';
 import { secureNoise } from './noise.js';
 import { type PrivacyPlan, privacyPlan } from './plan.js';
 import { privateStep } from './private-step.js';
@@ -35,6 +38,7 @@ export interface PlanAudit {
   readonly ceiling: number;
   /** What the plan's accountant promises of these steps. */
   readonly allowedEpsilon: number;
+  /** On what was proved, what could have been, and what is allowed, all three by Rényi divergences. */
   readonly verdict: AuditVerdict;
   readonly findings: readonly Finding[];
   readonly delta: number;
@@ -137,6 +141,7 @@ function nothingPromised(asked: Asked): PlanAudit {
   };
 }
 
+/** Numbers by the plan's accountant are found when they are asked for: that takes longer than the audit. */
 function concluded(
   plan: PrivacyPlan,
   claim: PrivacyEvent,
@@ -150,18 +155,44 @@ function concluded(
     proved === null
       ? 0
       : createAccountant(accountant, phasesAs(phases, claim, proved)).epsilon(delta).epsilon;
-  // Comparisons are left to the accountant that takes no time.
-  const quick = (proved: PrivacyEvent | null): number => epsilonOf(proved, 'rdp');
-  const best = findings.reduce((a, b) => (quick(b.proved) > quick(a.proved) ? b : a));
-  const epsilonLowerBound = epsilonOf(best.proved);
-  const allowedEpsilon = epsilonOf(claim);
-  const ceilings = findings.map(({ ceiling }) => quick(ceiling));
-  const decides = Math.min(...ceilings) > quick(claim);
-  const verdict = epsilonLowerBound > allowedEpsilon ? 'violated' : decides ? 'holds' : 'undecided';
-  const bounds = { epsilonLowerBound, ceiling: Math.max(...ceilings), allowedEpsilon, verdict } as const;
+  const renyi = (proved: PrivacyEvent | null): number => epsilonOf(proved, 'rdp');
+  const best = findings.reduce((a, b) => (renyi(b.proved) > renyi(a.proved) ? b : a));
+  const kinds = findings.map(({ proved, ceiling }) => ({
+    ...{ epsilonLowerBound: renyi(proved), ceiling: renyi(ceiling) },
+  }));
+  const lowerBound = once(() => epsilonOf(best.proved));
+  const allowed = once(() => epsilonOf(claim));
+  const others = new Map<string, PlanAudit>();
   return {
-    ...{ ...bounds, findings, ...asked, says: inWords(bounds, best, asked) },
-    at: (other, steps = plan.steps) => concluded(plan, claim, findings, { ...asked, delta: other, steps }),
+    get epsilonLowerBound() {
+      return lowerBound();
+    },
+    get allowedEpsilon() {
+      return allowed();
+    },
+    get says() {
+      return inWords(this, best.kind);
+    },
+    ceiling: Math.max(...kinds.map(({ ceiling }) => ceiling)),
+    verdict: verdictOf(kinds, renyi(claim)),
+    findings,
+    ...asked,
+    at(other, first = plan.steps) {
+      if (other === delta && first === steps) return this;
+      const key = `${other} ${first}`;
+      const known =
+        others.get(key) ?? concluded(plan, claim, findings, { ...asked, delta: other, steps: first });
+      others.set(key, known);
+      return known;
+    },
+  };
+}
+
+function once(compute: () => number): () => number {
+  let value: number | undefined;
+  return () => {
+    value ??= compute();
+    return value;
   };
 }
 
@@ -178,13 +209,8 @@ function phasesAs(
   }));
 }
 
-type Bounds = Pick<PlanAudit, 'epsilonLowerBound' | 'ceiling' | 'allowedEpsilon' | 'verdict'>;
-
-function inWords(
-  { epsilonLowerBound, ceiling, allowedEpsilon, verdict }: Bounds,
-  { kind }: Finding,
-  { delta, confidence, steps }: Asked,
-): string {
+function inWords(audit: PlanAudit, kind: Finding['kind']): string {
+  const { epsilonLowerBound, ceiling, verdict, delta, confidence, steps } = audit;
   const number = steps.toLocaleString('en');
   const proof =
     `Audit: of ${number} such steps ε ≥ ${formatLowerBound(epsilonLowerBound)} at δ = ${delta}, ` +
@@ -192,10 +218,10 @@ function inWords(
   const most = formatLowerBound(ceiling);
   if (verdict === 'holds') return `${proof}; it could have proved up to ${most}, and so could have failed.`;
   if (verdict === 'undecided') {
-    return `${proof}; not all of its canaries can decide about the ${formatUpperBound(allowedEpsilon)} that is promised: there are too few.`;
+    return `${proof}; not all of its canaries can decide about the ${formatUpperBound(audit.allowedEpsilon)} that is promised: there are too few.`;
   }
   return (
-    `${proof}, more than the ${formatUpperBound(allowedEpsilon)} that is promised, by ${faults[kind]}: ` +
+    `${proof}, more than the ${formatUpperBound(audit.allowedEpsilon)} that is promised, by ${faults[kind]}: ` +
     'this training is not as private as it says.'
   );
 }
