@@ -1,6 +1,6 @@
 import { proportionLowerBound } from './accounting/audit.js';
+import { observationsNeeded, observationsOfCoarseFaults } from './accounting/audit-size.js';
 import { type AuditVerdict, auditVerdict, type PrivacyEvent } from './accounting/index.js';
-import { normalTail } from './accounting/special-functions.js';
 import {
   type Audited,
   lotCoordinates,
@@ -122,36 +122,23 @@ export function muOf({ mechanism, noiseMultiplier }: PrivacyEvent, sigma = noise
   return (mechanism === 'fixedSizeSampledGaussian' ? 2 : 1) / sigma;
 }
 
-/**
- * Canaries that are needed on the inside of the counted half so that perfect guesses prove 1.2 μ and a bit more: with n of them they
- * prove 2 Φ⁻¹(α^(1/n)).
- */
-function perfectGuesses(mu: number, confidence: number): number {
-  const alpha = (1 - confidence) / 2;
-  return Math.log(1 / alpha) / normalTail(0.6 * mu + 0.3);
-}
-
-/** Also enough to tell μ from 2 μ by far, where the standard error of its estimate is about 1.8/√n. */
-function insideNeeded(mu: number, confidence: number): number {
-  return Math.max(600, (18 / mu) ** 2, perfectGuesses(mu, confidence));
-}
-
 const fewestCanaries = 10_000;
 export const mostCanaries = 40_000;
 
 /** m, a square number, for one step on all of them: half of them are put in, and half of these counted. */
 export function canariesFor(mu: number, confidence: number): number {
-  const wanted = Math.min(Math.max(4 * insideNeeded(mu, confidence), fewestCanaries), mostCanaries);
-  return Math.ceil(Math.sqrt(wanted)) ** 2;
+  const wanted = Math.min(Math.max(4 * observationsNeeded(mu, confidence), fewestCanaries), mostCanaries);
+  const side = Math.ceil(Math.sqrt(wanted));
+  return side * side;
 }
 
 /** Steps in which so many canaries are in the batch as are needed, if so many are drawn in each. */
 export function stepsFor(mu: number, confidence: number, drawn: number): number {
-  return Math.ceil(Math.min(Math.max((4 * insideNeeded(mu, confidence)) / drawn, 1), 128));
+  return Math.ceil(Math.min(Math.max((4 * observationsNeeded(mu, confidence)) / drawn, 1), 128));
 }
 
-/** Lots of cancelling canaries, an even number of them: their effect is many times the claimed one. */
+/** Lots of cancelling canaries, an even number of them; a quarter of a lot's coordinates are counted on either side. */
 function lotsFor(mu: number, confidence: number): number {
-  const needed = Math.max(128, (4 / mu) ** 2, perfectGuesses(mu, confidence));
-  return 2 * Math.ceil(Math.min(Math.max((2 * needed) / lotCoordinates, 2), 320));
+  const needed = (2 * observationsOfCoarseFaults(mu, confidence)) / lotCoordinates;
+  return 2 * Math.ceil(Math.min(Math.max(needed, 2), 320));
 }

@@ -45,6 +45,8 @@ const magnitude = 1000;
 /** Of each of two positions that cancel: so large that float32 loses all else that is added to it. */
 const cancelling = 1e12;
 const examplesAtOnce = 1000;
+/** Draws foretold by a twin: whether these are true shows soon. */
+const enoughPredicted = 300;
 
 /** Whole numbers of 32 bits: the audit's own coins. They are no secret once the audit is over. */
 interface Coins {
@@ -117,7 +119,7 @@ export interface OwnCoordinates {
   /** Who was in the data, and each canary's score over all steps, where it has its own coordinate. */
   readonly included: readonly boolean[];
   readonly scores: Float64Array;
-  /** Canaries drawn in all steps; those that the twin drew, and how many of these were drawn indeed. */
+  /** Canaries drawn in all steps; those that the twin drew in the first ones, and how many of these were drawn indeed. */
   readonly drawn: number;
   readonly predicted: number;
   readonly hits: number;
@@ -147,7 +149,7 @@ export function playOwnCoordinates(audited: Audited, options: OwnCoordinateOptio
     for (let t = 0; t < steps; t++) {
       const batch = draw(sampler, t);
       drawn += batch.length;
-      if (twin !== undefined) {
+      if (twin !== undefined && predicted < enoughPredicted) {
         const [real, foretold] = [new Set(batch), draw(twin, t)];
         predicted += foretold.length;
         for (const i of foretold) hits += real.has(i) ? 1 : 0;

@@ -156,10 +156,10 @@ function concluded(
       ? 0
       : createAccountant(accountant, phasesAs(phases, claim, proved)).epsilon(delta).epsilon;
   const renyi = (proved: PrivacyEvent | null): number => epsilonOf(proved, 'rdp');
-  const best = findings.reduce((a, b) => (renyi(b.proved) > renyi(a.proved) ? b : a));
-  const kinds = findings.map(({ proved, ceiling }) => ({
-    ...{ epsilonLowerBound: renyi(proved), ceiling: renyi(ceiling) },
+  const kinds = findings.map(({ kind, proved, ceiling }) => ({
+    ...{ kind, proved, epsilonLowerBound: renyi(proved), ceiling: renyi(ceiling) },
   }));
+  const best = kinds.reduce((a, b) => (b.epsilonLowerBound > a.epsilonLowerBound ? b : a));
   const lowerBound = once(() => epsilonOf(best.proved));
   const allowed = once(() => epsilonOf(claim));
   const others = new Map<string, PlanAudit>();
@@ -213,7 +213,7 @@ function inWords(audit: PlanAudit, kind: Finding['kind']): string {
   const { epsilonLowerBound, ceiling, verdict, delta, confidence, steps } = audit;
   const number = steps.toLocaleString('en');
   const proof =
-    `Audit: of ${number} such steps ε ≥ ${formatLowerBound(epsilonLowerBound)} at δ = ${delta}, ` +
+    `Audit: of ${number} such steps ε ≥ ${formatLowerBound(epsilonLowerBound)} at δ = ${formatUpperBound(delta)}, ` +
     `with ${formatLowerBound(100 * confidence, 6)} % confidence`;
   const most = formatLowerBound(ceiling);
   if (verdict === 'holds') return `${proof}; it could have proved up to ${most}, and so could have failed.`;

@@ -262,7 +262,10 @@ test('an audit says what it could have proved, and when it can not decide', () =
   const few = { canaries: 400 };
   const silent = exact(0, 1, { ...few, claim: gaussian(1) });
   assert.is(silent.verdict, 'violated');
-  assert.is(silent.epsilonLowerBound, silent.ceiling);
+  const [noise, positions] = silent.findings;
+  assert.is(noise!.epsilonLowerBound, noise!.ceiling);
+  assert.is(silent.epsilonLowerBound, noise!.ceiling);
+  assert.is(silent.ceiling, Math.max(noise!.ceiling, positions!.ceiling));
   assert.is(silent.counted.epsilonLowerBound, silent.counted.ceiling);
   assert.is(silent.gaussian.epsilonLowerBound, silent.gaussian.ceiling);
   const rightGuesses = { canaries: 400, guesses: 16, correct: 16 };
