@@ -16,6 +16,7 @@ import {
   type PrivacyGuarantee,
   type PrivacyPhase,
 } from './accounting/index.js';
+import { auditPlan, type PlanAudit, withAudit } from './audit-plan.js';
 import { type PrivacyPlan, type PrivacyPlanOptions, privacyPlan } from './plan.js';
 import {
   type CheckpointOwner,
@@ -51,6 +52,11 @@ export interface PrivateTrainingOptions extends Omit<PrivacyPlanOptions, 'datase
    * @default false
    */
   readonly diagnostics?: boolean;
+  /**
+   * Audit the plan with canaries before training (see `auditPlan`), and say in the statement what that proved. With secure noise and sampling
+   * of its own, and none of the data. @default false
+   */
+  readonly audit?: boolean;
 }
 
 /** What may be known of a step without costing privacy, and, with `diagnostics`, what may not. */
@@ -78,6 +84,8 @@ export interface PrivateTraining {
   readonly params: Parameters;
   /** What the model made slow: see `validateModel`. */
   readonly warnings: readonly ModelIssue[];
+  /** What the audit of the plan found, of all its steps at δ = 1e-5 (`audit.at` has others); null where none was asked for. */
+  readonly audit: PlanAudit | null;
   /** Steps done. */
   readonly step: number;
   /** All that this training released so far, `previous` included; for a later training on the same data, its `previous`. */
@@ -165,6 +173,7 @@ export function makePrivateWithEpsilon(options: PrivateTargetOptions): PrivateTr
 class Training implements PrivateTraining {
   readonly params: Parameters;
   readonly warnings: readonly ModelIssue[];
+  readonly audit: PlanAudit | null;
   readonly #options: PrivateTrainingOptions;
   readonly #loss: BatchLoss<Batch>;
   readonly #update: PrivateStep;
@@ -199,6 +208,7 @@ class Training implements PrivateTraining {
       );
     }
     this.warnings = issues;
+    this.audit = options.audit === true ? auditPlan(plan, { engine: params.engine, strategy }) : null;
     this.#accountant = plan.accountantAfter(0);
     const shuffled = plan.sampling === 'shuffled' || plan.sampling === 'nominal-poisson';
     this.#publicSeed = options.seed ?? (shuffled ? randomSeed() : null);
@@ -313,10 +323,12 @@ class Training implements PrivateTraining {
   }
 
   statement(delta: number): TrainingStatement {
-    return trainingStatement({
+    const statement = trainingStatement({
       ...{ plan: this.plan, delta, account: this.#accountant, takenUp: this.#takenUp },
       ...{ weights: ledgerOfWeights(this.params), data: this.#data },
     });
+    const { audit, step } = this;
+    return audit === null || step === 0 ? statement : withAudit(statement, audit.at(delta, step));
   }
 
   get #owner(): CheckpointOwner {

@@ -21,6 +21,7 @@ import {
   type PrivacyEvent,
   type PrivacyPlanOptions,
   type PrivateStepOptions,
+  type PrivateTrainingOptions,
   perLayerClipping,
   poissonSampler,
   privacyPlan,
@@ -342,6 +343,48 @@ test('plans: an audit leaves a rule as it was', () => {
   throwsCode('AUDIT_INVALID', () => auditPlan(privacyPlan({ ...rest, shaper: layered }), { engine }));
   throwsCode('DELTA_OUT_OF_RANGE', () => auditPlan(privacyPlan(planOptions), { engine, delta: 0 }));
   throwsCode('FRACTION_OUT_OF_RANGE', () => auditPlan(privacyPlan(planOptions), { engine, confidence: 1 }));
+});
+
+test('makePrivate audits its plan when asked to, and says so in the statement', () => {
+  const model = sequential(dense(2, 2));
+  const n = 400;
+  const data = engine.dataset({
+    x: Float32Array.from({ length: 2 * n }, (_, i) => Math.sin(i)),
+    y: Int32Array.from({ length: n }, (_, i) => i % 2),
+    shape: [2],
+  });
+  const train = (options: Partial<PrivateTrainingOptions>) => {
+    const params = model.init(engine, { seed: 1 });
+    const training = makePrivate({
+      ...{ model, params, optimizer: optimizer(), data, batchSize: 100, epochs: 2, strategy: 'materialize' },
+      ...{ noiseMultiplier: 1, ...(options.shaper === undefined && { clipNorm: 1 }), ...options },
+    } as PrivateTrainingOptions);
+    for (const _ of training.run({ untilEpoch: 0 })) {
+      // one epoch
+    }
+    return training;
+  };
+  const training = train({ audit: true });
+  const { audit } = training;
+  const statement = training.statement(1e-5);
+  const soFar = audit!.at(1e-5, 4);
+  assert.is(statement.says.at(-1), soFar.says);
+  close(soFar.allowedEpsilon, statement.epsilon, 1e-9);
+  assert.is(audit!.steps, 8);
+  assert.ok(audit!.epsilonLowerBound > soFar.epsilonLowerBound);
+  assert.is(audit!.at(1e-5), audit);
+  throwsCode('DELTA_OUT_OF_RANGE', () => audit!.at(0));
+  assert.is(train({}).audit, null);
+  // A seeded training repeats itself, audited or not: the audit uses nothing of it.
+  const [plain, audited] = [train({ seed: 1 }), train({ seed: 1, audit: true })];
+  assert.equal(audited.params.values(), plain.params.values());
+  assert.is(audited.audit!.epsilonLowerBound > 0, true);
+  // A rule that lies: what is stated is not private.
+  const liar = train({ audit: true, shaper: { ...flatClipping({ clipNorm: 3 }), bound: () => 1 } });
+  assert.is(liar.audit!.verdict, 'violated');
+  assert.is(liar.statement(1e-5).private, false);
+  assert.match(liar.statement(1e-5).says.at(-1)!, /not as private as it says/);
+  data.free();
 });
 
 // Ten examples and a target with a feature of its own.

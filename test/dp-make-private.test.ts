@@ -435,8 +435,8 @@ test('there is no way to feed a batch, or to go on after an error', () => {
     for (const name of Object.getOwnPropertyNames(at)) members.add(name);
   }
   assert.equal([...members].sort(), [
-    ...['constructor', 'free', 'getEpsilon', 'load', 'next', 'params', 'plan', 'released', 'run', 'save'],
-    ...['statement', 'step', 'warnings'],
+    ...['audit', 'constructor', 'free', 'getEpsilon', 'load', 'next', 'params', 'plan', 'released', 'run'],
+    ...['save', 'statement', 'step', 'warnings'],
   ]);
   assert.throws(() => {
     (run as { step: number }).step = 0;

@@ -96,9 +96,9 @@ export function privateTrainer(
 }
 
 function trainingOptions(settings: RunSettings, steps: number) {
-  const { batchSize, clip, sampling, accountant, physicalBatch, secure, strategy, seed } = settings;
+  const { batchSize, clip, sampling, accountant, physicalBatch, secure, strategy, seed, audit } = settings;
   return {
-    ...{ batchSize, steps, clipNorm: clip!, sampling, accountant, strategy },
+    ...{ batchSize, steps, clipNorm: clip!, sampling, accountant, strategy, audit },
     schedule: scheduleOf(settings, steps),
     ...(physicalBatch !== undefined && { maxPhysicalBatch: physicalBatch }),
     ...(!secure && { seed, diagnostics: true }),
@@ -159,7 +159,7 @@ const draws: Record<RunSettings['sampling'], string> = {
 
 /** What clipping and noise make of this run. */
 function notesOf(
-  { plan, warnings }: PrivateTraining,
+  { plan, warnings, audit }: PrivateTraining,
   { clip, noise, delta, secure, epochs, sampling }: RunSettings,
   { noiseStd, label }: TrainingPrivacy,
 ): string[] {
@@ -169,6 +169,7 @@ function notesOf(
     ...slow,
     `Clipped to norm ${clip}, noise multiplier ${noise} (standard deviation ${digits(noiseStd)} on the sum of gradients), ${draws[sampling]}.`,
     `After ${epochs} epochs: ${label} = ${digits(plan.epsilon(delta).epsilon)} at δ = ${delta}, by ${plan.accountant.toUpperCase()}.`,
+    ...(audit === null ? [] : [audit.at(delta).says]),
     ...(secure
       ? []
       : [
