@@ -83,10 +83,13 @@ export interface CanaryAuditResult extends OneRunAudit {
   /** `undecided`: nothing was found, but some kind of canary could not have found it; its ceiling is not above what is allowed. */
   readonly verdict: AuditVerdict | null;
   readonly findings: readonly CanaryFinding[];
-  /** From the right guesses alone, whatever the mechanism is (Steinke, Nasr and Jagielski 2023). */
+  /** From the right guesses alone, on all steps together, whatever the mechanism is (Steinke, Nasr and Jagielski 2023). */
   readonly counted: CountedBound;
-  /** From the same guesses, for a Gaussian trade-off curve, however the canaries' noises depend (Mahloujifar, Melis and Chaudhuri 2025). */
-  readonly gaussian: CountedBound;
+  /**
+   * From the same guesses, for a Gaussian trade-off curve, however the canaries' noises depend (Mahloujifar, Melis and Chaudhuri 2025); null
+   * under sampling, whose curve is no Gaussian's.
+   */
+  readonly gaussian: CountedBound | null;
 }
 
 /**
@@ -152,7 +155,7 @@ export function auditCanaries(options: CanaryAuditOptions): CanaryAuditResult {
     verdict: allowedEpsilon === null ? null : verdictOf(inEpsilon, allowedEpsilon),
     findings: inEpsilon,
     counted: counted((a) => oneRunEpsilonLowerBound(a, { delta, confidence })),
-    gaussian: counted((a) => oneRunGaussianEpsilonLowerBound(a, { delta, confidence })),
+    gaussian: makeSampler ? null : counted((a) => oneRunGaussianEpsilonLowerBound(a, { delta, confidence })),
   };
 }
 

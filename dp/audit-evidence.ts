@@ -88,7 +88,7 @@ function readHalf(half: Half, read: (score: number, centre: number) => number, c
 }
 
 function median(scores: readonly number[]): number {
-  return Float64Array.from(scores).sort()[scores.length >> 1]!;
+  return middle(Float64Array.from(scores).sort());
 }
 
 /** How many of the sorted scores are at least `cut`. */
@@ -107,29 +107,35 @@ function atLeast(sorted: Float64Array, cut: number): number {
 const cutsTried = 64;
 
 /**
- * The cut from which the largest μ seems to follow, by Wilson's (1927) ends of the two rates: first among cuts at every 64th part of
- * the scores, then around the best of them.
+ * The cut from which the largest μ seems to follow, by Wilson's (1927) ends of the two rates. Half-way between the two medians is best
+ * where noise is Gaussian; another cut must seem better by more than chance makes one of many: they are tried at every 64th part of the
+ * scores, and then around the best of them.
  */
 function bestCut({ inside, outside }: Sorted, z: number): { cut: number; value: number } {
   const scores = Float64Array.from([...inside, ...outside]).sort();
-  const last = scores.length - 1;
-  let best = { cut: scores[0]!, value: -Infinity, at: 0 };
-  const attempt = (at: number): void => {
-    const cut = (scores[at - 1]! + scores[at]!) / 2;
-    const tpr = atLeast(inside, cut) / inside.length;
-    const fpr = atLeast(outside, cut) / outside.length;
-    const value =
-      normalQuantile(wilson(tpr, inside.length, -z)) - normalQuantile(wilson(fpr, outside.length, z));
-    if (value > best.value) best = { cut, value, at };
+  const reached = (cut: number): number => {
+    const tpr = wilson(atLeast(inside, cut) / inside.length, inside.length, -z);
+    const fpr = wilson(atLeast(outside, cut) / outside.length, outside.length, z);
+    return normalQuantile(tpr) - normalQuantile(fpr);
   };
-  for (let from = 1, to = last; ; ) {
+  const halfWay = (middle(inside) + middle(outside)) / 2;
+  let best = { cut: halfWay, value: reached(halfWay) + 3 / Math.sqrt(inside.length) };
+  for (let from = 1, to = scores.length - 1; ; ) {
     const stride = Math.max(1, Math.ceil((to - from) / cutsTried));
-    for (let at = from; at <= to; at += stride) attempt(at);
+    let near = { at: from, value: -Infinity };
+    for (let at = from; at <= to; at += stride) {
+      const cut = (scores[at - 1]! + scores[at]!) / 2;
+      const value = reached(cut);
+      if (value > near.value) near = { at, value };
+      if (value > best.value) best = { cut, value };
+    }
     if (stride === 1) return best;
-    from = Math.max(1, best.at - stride);
-    to = Math.min(last, best.at + stride);
+    from = Math.max(1, near.at - stride);
+    to = Math.min(scores.length - 1, near.at + stride);
   }
 }
+
+const middle = (sorted: Float64Array): number => sorted[sorted.length >> 1]!;
 
 /** An end of Wilson's interval for a rate seen in n trials. */
 function wilson(rate: number, n: number, z: number): number {

@@ -123,7 +123,7 @@ export function muOf({ mechanism, noiseMultiplier }: PrivacyEvent, sigma = noise
 }
 
 const fewestCanaries = 10_000;
-export const mostCanaries = 40_000;
+const mostCanaries = 40_000;
 
 /** m, a square number, for one step on all of them: half of them are put in, and half of these counted. */
 export function canariesFor(mu: number, confidence: number): number {

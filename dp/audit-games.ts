@@ -98,6 +98,7 @@ function weightFor({ engine }: Audited, side: number, layer: Layer): Parameters 
 }
 
 export interface OwnCoordinateOptions {
+  /** Examples of the data set. */
   readonly canaries: number;
   readonly steps: number;
   readonly seed: number;
@@ -108,8 +109,8 @@ export interface OwnCoordinateOptions {
   /** Canaries that are not in the data are replaced by their opposites, and not left out. */
   readonly replace?: boolean;
   /**
-   * Coordinates. Given, each step's batch has the first of them, and the others are nobody's: so a small batch of a large set needs
-   * few. @default one for each canary, always its own
+   * Coordinates to place each step's batch on anew, with new coins, and as many again that are nobody's: few of them, for small
+   * batches of large sets. @default one for each canary, always its own, and one coin
    */
   readonly coordinates?: number;
 }
@@ -131,36 +132,36 @@ export interface OwnCoordinates {
  * all coordinates is told from what the canaries do by the coordinates' median.
  */
 export function playOwnCoordinates(audited: Audited, options: OwnCoordinateOptions): OwnCoordinates {
-  const { canaries, steps, seed, sampler, twin, replace = false, coordinates = canaries } = options;
+  const { canaries, steps, seed, sampler, twin, replace = false } = options;
+  const placedAnew = options.coordinates !== undefined;
+  const coordinates = options.coordinates ?? canaries;
   const side = Math.ceil(Math.sqrt(coordinates));
   const coins = publicGenerator(seed, 'poison');
-  const included = Array.from({ length: canaries }, () => coin(coins));
+  const included = Array.from({ length: placedAnew ? 0 : canaries }, () => coin(coins));
   const params = weightFor(audited, side, 'matmul');
   const start = new Float32Array(params.size);
   const observations = new Observations();
-  const scores = new Float64Array(canaries);
-  const everyone = Int32Array.from({ length: canaries }, (_, i) => i);
-  const draw = (from: Sampler | undefined, t: number): Int32Array =>
-    from?.draw(t).filter((i) => i < canaries) ?? everyone;
+  const scores = new Float64Array(included.length);
+  const everyone = Int32Array.from(included, (_, i) => i);
   let [drawn, predicted, hits] = [0, 0, 0];
   let step: TrainingStep | undefined;
   try {
     step = audited.makeStep(params);
     for (let t = 0; t < steps; t++) {
-      const batch = draw(sampler, t);
+      const batch = sampler?.draw(t) ?? everyone;
       drawn += batch.length;
       if (twin !== undefined && predicted < enoughPredicted) {
-        const [real, foretold] = [new Set(batch), draw(twin, t)];
+        const [real, foretold] = [new Set(batch), twin.draw(t)];
         predicted += foretold.length;
         for (const i of foretold) hits += real.has(i) ? 1 : 0;
       }
-      const moving = batch.slice(0, coordinates);
-      const placed = coordinates === canaries ? moving : everyone.subarray(0, moving.length);
+      const moving = placedAnew ? batch.subarray(0, coordinates / 2) : batch;
       const signs = Float64Array.from({ length: coordinates }, () => (coin(coins) ? 1 : -1));
       const present: { at: number; push: number }[] = [];
       const inside = new Int8Array(coordinates);
       for (let k = 0; k < moving.length; k++) {
-        const [isIn, at] = [included[moving[k]!]!, placed[k]!];
+        const at = placedAnew ? k : moving[k]!;
+        const isIn = placedAnew ? coin(coins) : included[at]!;
         inside[at] = isIn ? 1 : -1;
         if (isIn || replace) present.push({ at, push: magnitude * signs[at]! * inside[at]! });
       }
@@ -173,7 +174,7 @@ export function playOwnCoordinates(audited: Audited, options: OwnCoordinateOptio
       const stride = Math.max(1, Math.floor(coordinates / (2 * Math.max(1, moving.length))));
       for (let at = 0; at < coordinates; at++) {
         const score = signs[at]! * (moved[at]! - centre);
-        if (coordinates === canaries) scores[at]! += score;
+        if (!placedAnew) scores[at]! += score;
         if (sampler === undefined) continue;
         const outside = replace ? inside[at] === -1 : inside[at] !== 1 && (at + t) % stride === 0;
         if (inside[at] === 1 || outside) observations.add(inside[at] === 1, score);

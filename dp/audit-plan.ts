@@ -10,11 +10,14 @@ import {
   type PrivacyStatement,
 } from './accounting/index.js';
 import { checkDelta, checkFraction } from './accounting/validate.js';
-import { examine, type Finding, mostCanaries, muOf, stepsFor, verdictOf } from './audit-findings.js';
+import { examine, type Finding, muOf, stepsFor, verdictOf } from './audit-findings.js';
 import { secureNoise } from './noise.js';
 import { type PrivacyPlan, privacyPlan } from './plan.js';
 import { privateStep } from './private-step.js';
 import { valueAt } from './schedules.js';
+
+/** Canaries of a batch that are given a coordinate. */
+const mostPlaced = 5000;
 
 export interface PlanAuditOptions {
   readonly engine: Engine;
@@ -68,7 +71,7 @@ export function auditPlan(plan: PrivacyPlan, options: PlanAuditOptions): PlanAud
   const { seed = crypto.getRandomValues(new Uint32Array(1))[0]! } = options;
   checkDelta(delta);
   checkFraction(confidence, 'confidence');
-  const { shaper, datasetSize, samplingRate, batchSize } = plan;
+  const { shaper, datasetSize, batchSize } = plan;
   const claim = plan.releasedBy(0)!;
   if (claim.noiseMultiplier === 0) return nothingPromised({ delta, confidence, steps: plan.steps });
   const noiseMultiplier = valueAt('noiseMultiplier', plan.noiseMultiplier, 0);
@@ -91,14 +94,14 @@ export function auditPlan(plan: PrivacyPlan, options: PlanAuditOptions): PlanAud
     return step;
   };
   const secret = secretPlan(plan);
-  const canaries = Math.min(datasetSize, mostCanaries);
   const mu = muOf(claim);
+  const placed = Math.min(Math.ceil(batchSize) + 32, mostPlaced);
   try {
     const { findings } = examine({
-      ...{ engine, makeStep, claim, mu, canaries, seed, confidence },
-      // Most batches fit in, and as many coordinates again are nobody's.
-      coordinates: Math.min(canaries, Math.ceil(2 * samplingRate * canaries) + 64),
-      steps: stepsFor(mu, confidence, samplingRate * canaries),
+      ...{ engine, makeStep, claim, mu, seed, confidence },
+      canaries: datasetSize,
+      coordinates: 2 * placed,
+      steps: stepsFor(mu, confidence, Math.min(batchSize, placed)),
       makeSampler: () => secret.sampler(engine, seed),
     });
     return concluded(plan, claim, findings, { delta, confidence, steps: plan.steps });

@@ -6,6 +6,7 @@ export {
   type CanaryFinding,
   type CountedBound,
 } from './audit-canaries.js';
+export type { Finding as AuditFinding } from './audit-findings.js';
 export { auditPlan, type PlanAudit, type PlanAuditOptions } from './audit-plan.js';
 export {
   type AuditRun,

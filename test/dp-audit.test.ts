@@ -153,7 +153,7 @@ test('canaries: the bound is above the truth as seldom as it says, and near it',
     assert.is(large.verdict, 'holds');
     assert.ok(large.epsilonLowerBound > 0.7 * truth, `${large.epsilonLowerBound} of ${truth}`);
     assert.ok(large.counted.epsilonLowerBound < large.epsilonLowerBound);
-    assert.ok(large.gaussian.epsilonLowerBound > large.counted.epsilonLowerBound);
+    assert.ok(large.gaussian!.epsilonLowerBound > large.counted.epsilonLowerBound);
   }
 });
 
@@ -268,7 +268,7 @@ test('an audit says what it could have proved, and when it can not decide', () =
   assert.is(silent.epsilonLowerBound, noise!.ceiling);
   assert.is(silent.ceiling, Math.max(noise!.ceiling, positions!.ceiling));
   assert.is(silent.counted.epsilonLowerBound, silent.counted.ceiling);
-  assert.is(silent.gaussian.epsilonLowerBound, silent.gaussian.ceiling);
+  assert.is(silent.gaussian!.epsilonLowerBound, silent.gaussian!.ceiling);
   const rightGuesses = { canaries: 400, guesses: 16, correct: 16 };
   close(silent.counted.ceiling, oneRunEpsilonLowerBound(rightGuesses, { delta: 1e-5 }), 1e-12);
   // So few canaries can't decide about so little noise. Where none are given there are enough; counting guesses can't decide even so.
