@@ -58,8 +58,8 @@ export interface PlanAudit {
  * Audits what a plan promises (see `auditCanaries`): its rule, noise multiplier and strategy, as `privateStep` puts them together, on
  * batches that its sampler draws, with canaries in place of its data. What is proved of a step's noise and of its sampling
  * goes through the plan's accountant for all of its steps. Noise and draws are fresh, from the runtime's cryptographic generator,
- * also where the plan's come from a seed: nothing of the training is used up or shown, and what its rule has learned is put back.
- * With schedules, the first step is audited.
+ * also where the plan's come from a seed: nothing of the training is used up or shown, and what its rule has learned is put back (a
+ * rule of your own that learns needs `state` and `loadState` for that). With schedules, the first step is audited.
  * @throws AUDIT_INVALID where the rule belongs to other parameters, as perLayerClipping does; DELTA_OUT_OF_RANGE, FRACTION_OUT_OF_RANGE
  * @example
  * const plan = privacyPlan({ datasetSize: 2000, batchSize: 200, epochs: 3, clipNorm: 1, noiseMultiplier: 1 });

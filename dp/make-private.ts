@@ -131,7 +131,8 @@ export interface PrivateTraining {
 /**
  * A private training in the shape of Opacus' `make_private`: model, optimizer and data in, DP-SGD (Abadi et al. 2016,
  * Algorithm 1) out, with sampler, clipping, noise and accountant from one plan.
- * @throws as `privacyPlan` and `privateStep`; MODEL_NOT_PRIVATE, with a hint, where a model can't be trained privately
+ * @throws as `privacyPlan`, `privateStep` and, where one is asked for, `auditPlan`; MODEL_NOT_PRIVATE, with a hint, where a model can't
+ * be trained privately
  * @example
  * const training = makePrivate({ model, params, optimizer, data, batchSize: 4, epochs: 2, clipNorm: 1, noiseMultiplier: 1.1 });
  * for (const { step, epoch } of training.run()) console.log(step, epoch);

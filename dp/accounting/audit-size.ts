@@ -12,7 +12,7 @@ function perfectGuesses(mu: number, confidence: number): number {
 
 /** Also enough to tell μ from 2 μ by far, where the standard error of its estimate is about 1.8/√n. */
 export function observationsNeeded(mu: number, confidence: number): number {
-  return Math.max(600, (18 / mu) ** 2, perfectGuesses(mu, confidence));
+  return Math.max(400, (18 / mu) ** 2, perfectGuesses(mu, confidence));
 }
 
 /** The same where a fault's effect is four times the claimed one, or more. */
