@@ -1,5 +1,7 @@
 import { GradshapeError } from '../engine/index.js';
-import { type AttackCounts, epsilonLowerBound } from './accounting/index.js';
+import { checkAllowedEpsilon, checkAuditDelta } from './accounting/audit.js';
+import { type AttackCounts, type AuditVerdict, auditVerdict, epsilonLowerBound } from './accounting/index.js';
+import { checkFraction } from './accounting/validate.js';
 
 /** One training of an audit. */
 export interface AuditRun {
@@ -10,10 +12,15 @@ export interface AuditRun {
 }
 
 export interface RunsAuditOptions {
-  /** Trainings in each of the two worlds. The first half chooses the attack's threshold, the second half is counted. */
+  /**
+   * Trainings in each of the two worlds. The first half chooses the attack's threshold, the second half is counted. With few of them not
+   * even perfect attacks prove much: see the result's `ceiling`.
+   */
   readonly runs: number;
   /** Trains and attacks: a number that is larger when the attack believes that the target was there. */
   readonly attack: (run: AuditRun) => number;
+  /** What the training promises at δ: then the audit has a verdict. */
+  readonly allowedEpsilon?: number;
   /** @default 1e-5 */
   readonly delta?: number;
   /** @default 0.95 */
@@ -26,16 +33,22 @@ export interface RunsAuditResult {
   readonly counts: AttackCounts;
   /** With the confidence asked for, the training is not (ε, δ)-DP for any smaller ε. */
   readonly epsilonLowerBound: number;
+  /** The bound that an attack without an error would have proved with so many runs. */
+  readonly ceiling: number;
+  /** `undecided` where the ceiling is not above what is allowed; null where nothing was. */
+  readonly verdict: AuditVerdict | null;
 }
 
 /**
  * A membership inference audit: many trainings with and without a target example, and an attack that tells them apart. (ε, δ)-DP
  * limits its true positive rate to e^ε times its false positive rate plus δ; the Clopper–Pearson ends of both prove a lower
  * bound on ε (Jagielski, Ullman and Oprea 2020; Nasr et al. 2021 for audits by membership).
- * @throws AUDIT_INVALID, DELTA_OUT_OF_RANGE, FRACTION_OUT_OF_RANGE
+ * @throws AUDIT_INVALID, DELTA_OUT_OF_RANGE, FRACTION_OUT_OF_RANGE, EPSILON_OUT_OF_RANGE
  * @example
  * // An attack that is always right proves what so many runs can prove.
- * auditMembership({ runs: 200, attack: ({ included }) => (included ? 1 : 0) }).epsilonLowerBound > 3 // true
+ * const audit = auditMembership({ runs: 200, allowedEpsilon: 8, attack: ({ included }) => (included ? 1 : 0) });
+ * audit.epsilonLowerBound > 3 // true
+ * audit.verdict; // "undecided"
  */
 export function auditMembership(options: RunsAuditOptions): RunsAuditResult {
   return auditRuns('auditMembership', options, 1);
@@ -54,12 +67,21 @@ export function auditPoisoning(options: RunsAuditOptions & { readonly poisons: n
 }
 
 function auditRuns(caller: string, options: RunsAuditOptions, groupSize: number): RunsAuditResult {
-  const { runs, attack, delta = 1e-5, confidence = 0.95 } = options;
+  const { runs, attack, allowedEpsilon, delta = 1e-5, confidence = 0.95 } = options;
+  checkAuditDelta(delta);
+  checkFraction(confidence, 'confidence');
+  if (allowedEpsilon !== undefined) checkAllowedEpsilon(allowedEpsilon);
   const whole = (value: number, least: number): boolean => Number.isSafeInteger(value) && value >= least;
   if (!whole(runs, 2) || !whole(groupSize, 1)) {
     throw new GradshapeError(
       'AUDIT_INVALID',
       `${caller}: ${runs} runs with ${groupSize} poisons; expected whole numbers from 2 and from 1.`,
+    );
+  }
+  if (typeof attack !== 'function') {
+    throw new GradshapeError(
+      'AUDIT_INVALID',
+      `${caller}: attack is ${String(attack)}; expected a function that trains and returns a score.`,
     );
   }
   const [positive, negative] = [true, false].map((included, world) =>
@@ -78,12 +100,21 @@ function auditRuns(caller: string, options: RunsAuditOptions, groupSize: number)
       best = { threshold, bound: found, gap };
   }
   const counts = countsOf(positive.slice(half), negative.slice(half), best.threshold);
-  return { threshold: best.threshold, counts, epsilonLowerBound: bound(counts) };
+  const { positives, negatives } = counts;
+  const bounds = {
+    epsilonLowerBound: bound(counts),
+    ceiling: bound({ positives, truePositives: positives, negatives, falsePositives: 0 }),
+  };
+  const verdict = allowedEpsilon === undefined ? null : auditVerdict(bounds, allowedEpsilon);
+  return { threshold: best.threshold, counts, ...bounds, verdict };
 }
 
 function scoreOf(caller: string, score: number): number {
-  if (!Number.isNaN(score)) return score;
-  throw new GradshapeError('AUDIT_INVALID', `${caller}: the attack returned NaN; expected a number.`);
+  if (typeof score === 'number' && !Number.isNaN(score)) return score;
+  throw new GradshapeError(
+    'AUDIT_INVALID',
+    `${caller}: the attack returned ${String(score)}; expected a number.`,
+  );
 }
 
 /** Up to a hundred values between which the scores are cut. */

@@ -1,5 +1,13 @@
 export * from './accounting/index.js';
-export { auditCanaries, type CanaryAuditOptions, type CanaryAuditResult } from './audit-canaries.js';
+export {
+  auditCanaries,
+  type CanaryAuditOptions,
+  type CanaryAuditResult,
+  type CanaryFinding,
+  type CountedBound,
+} from './audit-canaries.js';
+export type { Finding as AuditFinding } from './audit-findings.js';
+export { auditPlan, type PlanAudit, type PlanAuditOptions } from './audit-plan.js';
 export {
   type AuditRun,
   auditMembership,

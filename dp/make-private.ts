@@ -16,6 +16,8 @@ import {
   type PrivacyGuarantee,
   type PrivacyPhase,
 } from './accounting/index.js';
+import { auditPlan, type PlanAudit, withAudit } from './audit-plan.js';
+import type { GroupedLot } from './lot-groups.js';
 import { type PrivacyPlan, type PrivacyPlanOptions, privacyPlan } from './plan.js';
 import {
   type CheckpointOwner,
@@ -24,9 +26,9 @@ import {
   writePrivateCheckpoint,
 } from './private-checkpoint.js';
 import { type PrivateStep, privateStep } from './private-step.js';
+import type { Release } from './release.js';
 import { type Ledger, ledgerOfWeights, ledgersOf, type RunPart, takeUp } from './released.js';
 import type { Sampler } from './sampling.js';
-import type { Shaper } from './shaper.js';
 import { type TrainingStatement, trainingStatement } from './training-statement.js';
 import { type ModelIssue, validateModel } from './validate-model.js';
 
@@ -51,6 +53,11 @@ export interface PrivateTrainingOptions extends Omit<PrivacyPlanOptions, 'datase
    * @default false
    */
   readonly diagnostics?: boolean;
+  /**
+   * Audit the plan with canaries before training (see `auditPlan`), and say in the statement what that proved. With secure noise and sampling
+   * of its own, and none of the data. @default false
+   */
+  readonly audit?: boolean;
 }
 
 /** What may be known of a step without costing privacy, and, with `diagnostics`, what may not. */
@@ -78,6 +85,8 @@ export interface PrivateTraining {
   readonly params: Parameters;
   /** What the model made slow: see `validateModel`. */
   readonly warnings: readonly ModelIssue[];
+  /** What the audit of the plan found, of all its steps at δ = 1e-5 (`audit.at` has others); null where none was asked for. */
+  readonly audit: PlanAudit | null;
   /** Steps done. */
   readonly step: number;
   /** All that this training released so far, `previous` included; for a later training on the same data, its `previous`. */
@@ -124,7 +133,8 @@ export interface PrivateTraining {
  * A private training in the shape of Opacus' `make_private`: model, optimizer and data in, DP-SGD (Abadi et al. 2016,
  * Algorithm 1) out, with sampler, clipping, noise and accountant from one plan. ε covers the weights, and nothing else that was seen of
  * the training: losses and accuracies on private examples, and what is chosen by them, leak.
- * @throws as `privacyPlan` and `privateStep`; TRAIN_OPTIONS_INVALID, ENGINE_MISMATCH; MODEL_NOT_PRIVATE, with a hint, where a model can't be trained privately
+ * @throws as `privacyPlan`, `privateStep` and, where one is asked for, `auditPlan`; TRAIN_OPTIONS_INVALID, ENGINE_MISMATCH;
+ * MODEL_NOT_PRIVATE, with a hint, where a model can't be trained privately
  * @example
  * const training = makePrivate({ model, params, optimizer, data, batchSize: 4, epochs: 2, clipNorm: 1, noiseMultiplier: 1.1 });
  * for (const { step, epoch } of training.run()) console.log(step, epoch);
@@ -168,6 +178,7 @@ export function makePrivateWithEpsilon(options: PrivateTargetOptions): PrivateTr
 class Training implements PrivateTraining {
   readonly params: Parameters;
   readonly warnings: readonly ModelIssue[];
+  readonly audit: PlanAudit | null;
   readonly #options: PrivateTrainingOptions;
   readonly #loss: BatchLoss<Batch>;
   readonly #update: PrivateStep;
@@ -202,6 +213,7 @@ class Training implements PrivateTraining {
       );
     }
     this.warnings = issues;
+    this.audit = options.audit === true ? auditPlan(plan, { engine: params.engine, strategy }) : null;
     this.#accountant = plan.accountantAfter(0);
     const shuffled = plan.sampling === 'shuffled' || plan.sampling === 'nominal-poisson';
     this.#publicSeed = options.seed ?? (shuffled ? randomSeed() : null);
@@ -238,22 +250,23 @@ class Training implements PrivateTraining {
       );
     }
     this.#checkWhole();
-    const release = releaseOf(this.#update, plan.shaper);
-    checkRelease(release, plan.countedNoise(step));
+    const { bound, noiseStd, noiseMultiplier } = this.#update.release();
+    checkRelease({ step, bound, noiseStd, noiseMultiplier }, plan.countedNoise(step));
     const { schedule, diagnostics = false } = this.#options;
     const update = schedule === undefined ? {} : { learningRate: schedule(step) };
     this.#failed = true;
     // Counted before it is made: whatever goes wrong in between, nothing is released that was not counted.
     this.#count(step);
-    const indices = this.#sampler.draw(step);
-    const lossSum = this.#accumulate(indices, step);
+    const lot = this.#sampler.lot(step);
+    const lossSum = this.#accumulate(lot, step);
+    const { length: drawn } = lot.indices;
     this.#update.finish(update);
     this.#failed = false;
     return {
-      ...release,
+      ...{ step, bound, noiseStd, noiseMultiplier },
       epoch: plan.epochOf(step),
-      batchSize: diagnostics ? indices.length : null,
-      loss: diagnostics && indices.length > 0 ? lossSum / indices.length : null,
+      batchSize: diagnostics ? drawn : null,
+      loss: diagnostics && drawn > 0 ? lossSum / drawn : null,
     };
   }
 
@@ -286,8 +299,8 @@ class Training implements PrivateTraining {
     return weights;
   }
 
-  /** Shapes and sums the batch's gradients, piece by piece; returns the sum of the losses. */
-  #accumulate(indices: Int32Array, step: number): number {
+  /** Shapes and sums the lot's gradients, piece by piece, in its groups; returns the sum of the losses. */
+  #accumulate({ indices, groups }: GroupedLot, step: number): number {
     const { data, maxPhysicalBatch = Infinity } = this.#options;
     const { engine } = this.params;
     // Keys dropout, which goes by an example's place in the data: if the masks could be known, one example's absence would show in those
@@ -296,8 +309,12 @@ class Training implements PrivateTraining {
     let lossSum = 0;
     for (let from = 0; from < indices.length; from += maxPhysicalBatch) {
       engine.scope(() => {
-        const piece = indices.subarray(from, from + Math.min(maxPhysicalBatch, indices.length));
-        const batch = data.batch(piece, { seed, step });
+        const to = Math.min(from + maxPhysicalBatch, indices.length);
+        const batch = data.batch(indices.subarray(from, to), {
+          seed,
+          step,
+          groups: groups.subarray(from, to),
+        });
         const losses = this.#update.accumulate(this.#loss, batch)!;
         lossSum += engine.kernels.sum(losses.address, losses.size);
       });
@@ -317,10 +334,12 @@ class Training implements PrivateTraining {
   }
 
   statement(delta: number): TrainingStatement {
-    return trainingStatement({
+    const statement = trainingStatement({
       ...{ plan: this.plan, delta, account: this.#accountant, takenUp: this.#takenUp },
       ...{ weights: ledgerOfWeights(this.params), data: this.#data },
     });
+    const { audit, step } = this;
+    return audit === null || step === 0 ? statement : withAudit(statement, audit.at(delta, step));
   }
 
   get #owner(): CheckpointOwner {
@@ -391,17 +410,8 @@ class Training implements PrivateTraining {
   }
 }
 
-/** The values that the step being made will use. */
-function releaseOf(update: PrivateStep, shaper: Shaper) {
-  const { step, noiseMultiplier, noiseStd } = update;
-  return { step, noiseMultiplier, noiseStd, bound: shaper.bound(step) };
-}
-
 /** A step with less noise for its bound than is counted for it must not be made. */
-function checkRelease(
-  { step, noiseMultiplier, noiseStd, bound }: ReturnType<typeof releaseOf>,
-  counted: number,
-) {
+function checkRelease({ step, noiseMultiplier, noiseStd, bound }: Omit<Release, 'sigma'>, counted: number) {
   // They are a product and its quotient: equal to rounding.
   const enough = noiseMultiplier >= counted * (1 - 1e-12) && noiseStd < Infinity;
   if (counted === 0 || enough) return;

@@ -112,10 +112,9 @@ const inWeights = new WeakMap<Parameters, { readonly ledger: Ledger; readonly re
 
 /** The ledgers of a data set's examples: sets composed on one base share the base's. */
 export function ledgersOf(data: Dataset): Ledger[] {
-  const blocks = new Set(data.shared.map(({ block }) => block));
-  return [...blocks].map((block) => {
-    const ledger = ofData.get(block) ?? new Ledger();
-    ofData.set(block, ledger);
+  return data.origins.map((origin) => {
+    const ledger = ofData.get(origin) ?? new Ledger();
+    ofData.set(origin, ledger);
     return ledger;
   });
 }

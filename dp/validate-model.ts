@@ -136,7 +136,8 @@ function tryRandom(loss: BatchLoss<Batch>, params: Parameters, shape: Shape): Mo
     }
     return null;
   } finally {
-    params.load(before);
+    // Not by params.load: the weights are those that they were.
+    params.flat.view().set(before);
   }
 }
 

@@ -61,6 +61,8 @@ const normChunk = 256;
 const segmentWords = 6;
 
 interface Segment {
+  /** Stands for these examples in every set that has them. */
+  readonly identity: object;
   readonly block: Block;
   readonly dtype: 'u8' | 'f32';
   readonly count: number;
@@ -93,6 +95,11 @@ export class Dataset {
   ) {
     this.count = labels.size;
     this.#segments = segments;
+  }
+
+  /** What the examples come from, for telling sets apart that share a base: an object for each part, the same in every set. */
+  get origins(): readonly object[] {
+    return this.#segments.map(({ identity }) => identity);
   }
 
   /** A copy of all labels. @throws EXAMPLES_READ inside a loss under `perExample` */
@@ -308,7 +315,7 @@ function upload(engine: Engine, set: LabelledSet): Segment {
   if (x instanceof Uint8Array) {
     const block = engine.memory.block(x.length, purpose);
     new Uint8Array(engine.memory.wasm.buffer, block.address, x.length).set(x);
-    return { block, dtype: 'u8', count, scale, owned: true };
+    return { identity: {}, block, dtype: 'u8', count, scale, owned: true };
   }
   const block = engine.memory.block(x.length * 4, purpose);
   new Float32Array(engine.memory.wasm.buffer, block.address, x.length).set(x);
@@ -321,7 +328,7 @@ function upload(engine: Engine, set: LabelledSet): Segment {
       `engine.dataset: ${x[bad]} in example ${Math.floor(bad / size)}, element ${bad % size}; expected finite numbers.`,
     );
   }
-  return { block, dtype: 'f32', count, scale, owned: true };
+  return { identity: {}, block, dtype: 'f32', count, scale, owned: true };
 }
 
 function segmentTable(engine: Engine, segments: readonly Segment[]): BlockTensor {

@@ -203,26 +203,26 @@ test('a schedule that answers otherwise when it is asked again gets no step with
     return (step) => say(asked++, step);
   };
   // The plan asks 8 times; then each step asks.
-  const cases: [Partial<PrivateTrainingOptions>, number][] = [
+  const cases: [Partial<PrivateTrainingOptions>, number, code?: string][] = [
     [{ noiseMultiplier: fickle((asked) => (asked < 8 ? 2 : 1.9999)) }, 0],
     [{ noiseMultiplier: fickle((asked, step) => (asked < 8 || step < 5 ? 2 : 0)) }, 5],
     [{ noiseMultiplier: fickle((asked, step) => (asked < 9 || step < 5 ? 2 : 0)), sampling: 'shuffled' }, 5],
-    [{ clipNorm: fickle((asked, step) => (asked < 10 || step < 3 ? 1 : Infinity)) }, 3],
+    [{ clipNorm: fickle((asked, step) => (asked < 10 || step < 3 ? 1 : Infinity)) }, 3, 'CLIP_NORM_INVALID'],
   ];
-  for (const [changes, until] of cases) {
+  for (const [changes, until, code = 'NOISE_INVALID'] of cases) {
     using run = training(changes);
     const made: number[] = [];
     assert.match(
-      throwsCode('NOISE_INVALID', () => {
+      throwsCode(code, () => {
         for (const { step } of run.run()) made.push(step);
       }),
-      new RegExp(`step ${until}: .*the plan counts`),
+      `step ${until}`,
     );
     assert.is(made.length, until);
     assert.is(run.step, until);
     assert.equal(run.released, run.plan.phases(until), 'a step that was not made is not counted');
     const weights = run.params.values();
-    throwsCode('NOISE_INVALID', () => run.next());
+    throwsCode(code, () => run.next());
     assert.equal(run.params.values(), weights);
   }
   // More noise than is counted is none of the account's business.

@@ -10,8 +10,11 @@ export {
 } from './accountants.js';
 export {
   type AttackCounts,
+  type AuditVerdict,
+  auditVerdict,
   clopperPearson,
   epsilonLowerBound,
+  gaussianMuLowerBound,
   type OneRunAudit,
   oneRunEpsilonLowerBound,
   oneRunPValue,
@@ -34,5 +37,6 @@ export {
   type GroupCertificate,
   groupCertificate,
 } from './group.js';
+export { oneRunGaussianEpsilonLowerBound } from './one-run-gaussian.js';
 export { AUTHORS_ORDERS, type RdpConversion } from './rdp.js';
 export { formatStatement, type NoiseOrigin, type PrivacyStatement, privacyStatement } from './statement.js';

@@ -40,13 +40,14 @@ export interface RunSettings {
   physicalBatch?: number;
   secure: boolean;
   strategy: Strategy;
+  audit: boolean;
   kernels: 'base' | 'relaxed' | 'auto';
 }
 
 /** Options that mean something only beside a clip norm. */
 export const privacyOptions: readonly (keyof RunSettings)[] = [
   ...(['noise', 'targetEpsilon', 'delta', 'sampling', 'accountant', 'physicalBatch', 'secure'] as const),
-  'strategy',
+  ...(['strategy', 'audit'] as const),
 ];
 
 export interface TrainCommand {
@@ -169,6 +170,10 @@ export function parseCommand(argv: readonly string[]): TrainCommand {
       'how per-example gradients are made: ghost, materialize, loop',
       oneOf(['ghost', 'materialize', 'loop']),
     ).default('ghost'),
+    option(
+      '--audit',
+      'audit what is promised before training, with canaries in place of the data: prints the ε that it proves, beside the one promised',
+    ).default(false),
   );
   group(
     'The run:',

@@ -116,12 +116,13 @@ function positionIn(checkpoint: Uint8Array): Position | undefined {
 }
 
 function trainingOptions(settings: RunSettings, data: Dataset) {
-  const { batchSize, epochs, clip, sampling, accountant, physicalBatch, secure, strategy, seed } = settings;
+  const { batchSize, epochs, clip, sampling, accountant, physicalBatch, secure, strategy, seed, audit } =
+    settings;
   const drawn = { batchSize, epochs, clipNorm: clip!, sampling };
   // How many steps there are is the plan's to say, whatever its noise will be.
   const { steps } = privacyPlan({ ...drawn, datasetSize: data.count, noiseMultiplier: 0 });
   return {
-    ...{ ...drawn, accountant, strategy },
+    ...{ ...drawn, accountant, strategy, audit },
     schedule: scheduleOf(settings, steps),
     ...(physicalBatch !== undefined && { maxPhysicalBatch: physicalBatch }),
     ...(!secure && { seed, diagnostics: true }),
@@ -182,7 +183,7 @@ const draws: Record<RunSettings['sampling'], string> = {
 
 /** What clipping and noise make of this run. */
 function notesOf(
-  { plan, warnings }: PrivateTraining,
+  { plan, warnings, audit }: PrivateTraining,
   { clip, noise, delta, secure, epochs, sampling }: RunSettings,
   { noiseStd, label }: TrainingPrivacy,
 ): string[] {
@@ -194,6 +195,7 @@ function notesOf(
     `After ${epochs} epochs: ${label} = ${epsilonText(plan.epsilon(delta).epsilon)} at δ = ${delta}, by ${plan.accountant.toUpperCase()}.`,
     'ε covers the weights alone: losses on training examples, and accuracies on examples that must stay private, leak; so do an early stop, the best ' +
       'epoch or the best of several runs, chosen by them.',
+    ...(audit === null ? [] : [audit.at(delta).says]),
     ...(secure
       ? []
       : [
