@@ -19,7 +19,7 @@ import {
 import { type PrivacyPlan, type PrivacyPlanOptions, privacyPlan } from './plan.js';
 import {
   type CheckpointOwner,
-  type PrivateCheckpoint,
+  loadStates,
   readPrivateCheckpoint,
   writePrivateCheckpoint,
 } from './private-checkpoint.js';
@@ -410,28 +410,6 @@ function checkRelease(
     `step ${step}: the noise would be ${noiseStd} for a bound of ${bound}, a noise multiplier of ${noiseMultiplier}, and the plan counts ${counted}; ` +
       'the step is not made. Expected schedules that say the same of a step whenever they are asked: functions of the step alone.',
   );
-}
-
-/** Takes up the states of rule and optimizer; if one of them is refused, both are as before. */
-function loadStates(found: PrivateCheckpoint, { plan, optimizer, params }: CheckpointOwner): void {
-  const { shaper, steps } = plan;
-  const { step, shaper: state } = found.state;
-  const before = shaper.state?.();
-  try {
-    shaper.loadState?.(state);
-    const bound = shaper.bound(step);
-    if (step < steps && plan.countedNoise(step) > 0 && !(bound !== null && bound > 0 && bound < Infinity)) {
-      throw new GradshapeError(
-        'CHECKPOINT_INVALID',
-        `load: with the checkpoint's state ${JSON.stringify(state)}, ${shaper.toString()} has a bound of ${bound}; expected a finite number above 0.`,
-      );
-    }
-    // Last, since it alone has no way back: it checks before it changes anything.
-    optimizer.loadState(params, found.optimizer);
-  } catch (error) {
-    if (before !== undefined) shaper.loadState?.(before);
-    throw error;
-  }
 }
 
 /** The release that a step is in the middle of: a shuffled epoch; null between two of them. */

@@ -19,7 +19,7 @@ class Tally {
 
   add(phase: PrivacyPhase): void {
     const event = eventOf(phase);
-    const key = JSON.stringify(event);
+    const key = Object.values(event).join(' ');
     const { steps = 0 } = this.#phases.get(key) ?? {};
     this.#phases.set(key, { ...event, steps: steps + phase.steps });
   }

@@ -121,7 +121,7 @@ function headline({ epsilon, delta }: PrivacyGuarantee, origin: NoiseOrigin, nom
  */
 export function privacyStatement(
   accountant: Accountant,
-  { delta, noiseOrigin = 'unknown' }: { delta: number; noiseOrigin?: NoiseOrigin },
+  { delta, noiseOrigin = 'unknown' }: { delta: number; noiseOrigin?: NoiseOrigin } = {} as never,
 ): PrivacyStatement {
   checkDelta(delta);
   checkOneOf(noiseOrigin, ['secure', 'seeded', 'unknown'], 'noiseOrigin', 'NOISE_ORIGIN_UNKNOWN');
