@@ -24,7 +24,7 @@ import {
   writePrivateCheckpoint,
 } from './private-checkpoint.js';
 import { type PrivateStep, privateStep } from './private-step.js';
-import { type Ledger, ledgerOfWeights, ledgersOf, type RunPart, takeUp } from './released.js';
+import { type Ledger, ledgerOfWeights, ledgersOf, type RunPart, strangeUpdates, takeUp } from './released.js';
 import type { Sampler } from './sampling.js';
 import type { Shaper } from './shaper.js';
 import { type TrainingStatement, trainingStatement } from './training-statement.js';
@@ -244,10 +244,11 @@ class Training implements PrivateTraining {
     const update = schedule === undefined ? {} : { learningRate: schedule(step) };
     this.#failed = true;
     // Counted before it is made: whatever goes wrong in between, nothing is released that was not counted.
-    this.#count(step);
+    const weights = this.#count(step);
     const indices = this.#sampler.draw(step);
     const lossSum = this.#accumulate(indices, step);
     this.#update.finish(update);
+    weights.updates++;
     this.#failed = false;
     return {
       ...release,
@@ -265,14 +266,18 @@ class Training implements PrivateTraining {
     );
   }
 
-  #count(step: number): void {
+  /** Counts a step in all accounts; returns the weights' ledger. */
+  #count(step: number): Ledger {
     const { plan } = this;
-    const ledgers = [...this.#data, this.#openWeights()];
+    const weights = this.#openWeights();
+    const ledgers = [...this.#data, weights];
     if (plan.origin === 'seeded') for (const ledger of ledgers) ledger.seeded = true;
     const event = plan.releasedBy(step);
-    if (event === null) return;
-    this.#accountant.step(event);
-    for (const ledger of ledgers) ledger.step(event, plan.origin);
+    if (event !== null) {
+      this.#accountant.step(event);
+      for (const ledger of ledgers) ledger.step(event, plan.origin);
+    }
+    return weights;
   }
 
   /** The weights' ledger, with this training's account in it: at its first step, and whenever other weights were loaded. */
@@ -319,7 +324,7 @@ class Training implements PrivateTraining {
   statement(delta: number): TrainingStatement {
     return trainingStatement({
       ...{ plan: this.plan, delta, account: this.#accountant, takenUp: this.#takenUp },
-      ...{ weights: ledgerOfWeights(this.params), data: this.#data },
+      ...{ weights: ledgerOfWeights(this.params), data: this.#data, updates: strangeUpdates(this.params) },
     });
   }
 
@@ -341,7 +346,11 @@ class Training implements PrivateTraining {
       publicSeed: this.#publicSeed,
       accountant: this.#accountant.toJSON(),
       runs: secure ? [...this.#runs, part] : [],
-      others: { phases: weights.beyond(this.#accountant.phases), seeded: weights.seeded },
+      others: {
+        phases: weights.beyond(this.#accountant.phases),
+        seeded: weights.seeded,
+        updates: strangeUpdates(this.params),
+      },
       shaper: plan.shaper.state?.() ?? {},
     });
   }
@@ -371,6 +380,7 @@ class Training implements PrivateTraining {
     this.#weights.add(accountant.phases);
     this.#weights.add(state.others.phases);
     this.#weights.seeded = state.others.seeded;
+    this.#weights.strangeUpdates = state.others.updates;
     for (const ledger of this.#data) {
       ledger.addPrevious(previous);
       const fork = ledger.addRuns(state.runs, plan.phases);
