@@ -412,8 +412,9 @@ function checkRelease(
   { step, noiseMultiplier, noiseStd, bound }: ReturnType<typeof releaseOf>,
   counted: number,
 ) {
-  // They are a product and its quotient: equal to rounding.
-  const enough = noiseMultiplier >= counted * (1 - 1e-12) && noiseStd < Infinity;
+  const std = Math.fround(noiseStd);
+  // A product's quotient is equal to rounding.
+  const enough = noiseMultiplier >= counted * (1 - 1e-12) && std > 0 && std < Infinity;
   if (counted === 0 || enough) return;
   throw new GradshapeError(
     'NOISE_INVALID',
