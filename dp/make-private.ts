@@ -27,7 +27,7 @@ import {
 } from './private-checkpoint.js';
 import { type PrivateStep, privateStep } from './private-step.js';
 import type { Release } from './release.js';
-import { type Ledger, ledgerOfWeights, ledgersOf, type RunPart, takeUp } from './released.js';
+import { type Ledger, ledgerOfWeights, ledgersOf, type RunPart, strangeUpdates, takeUp } from './released.js';
 import type { Sampler } from './sampling.js';
 import { type TrainingStatement, trainingStatement } from './training-statement.js';
 import { type ModelIssue, validateModel } from './validate-model.js';
@@ -256,11 +256,12 @@ class Training implements PrivateTraining {
     const update = schedule === undefined ? {} : { learningRate: schedule(step) };
     this.#failed = true;
     // Counted before it is made: whatever goes wrong in between, nothing is released that was not counted.
-    this.#count(step);
+    const weights = this.#count(step);
     const lot = this.#sampler.lot(step);
     const lossSum = this.#accumulate(lot, step);
     const { length: drawn } = lot.indices;
     this.#update.finish(update);
+    weights.updates++;
     this.#failed = false;
     return {
       ...{ step, bound, noiseStd, noiseMultiplier },
@@ -278,14 +279,18 @@ class Training implements PrivateTraining {
     );
   }
 
-  #count(step: number): void {
+  /** Counts a step in all accounts; returns the weights' ledger. */
+  #count(step: number): Ledger {
     const { plan } = this;
-    const ledgers = [...this.#data, this.#openWeights()];
+    const weights = this.#openWeights();
+    const ledgers = [...this.#data, weights];
     if (plan.origin === 'seeded') for (const ledger of ledgers) ledger.seeded = true;
     const event = plan.releasedBy(step);
-    if (event === null) return;
-    this.#accountant.step(event);
-    for (const ledger of ledgers) ledger.step(event, plan.origin);
+    if (event !== null) {
+      this.#accountant.step(event);
+      for (const ledger of ledgers) ledger.step(event, plan.origin);
+    }
+    return weights;
   }
 
   /** The weights' ledger, with this training's account in it: at its first step, and whenever other weights were loaded. */
@@ -336,7 +341,7 @@ class Training implements PrivateTraining {
   statement(delta: number): TrainingStatement {
     const statement = trainingStatement({
       ...{ plan: this.plan, delta, account: this.#accountant, takenUp: this.#takenUp },
-      ...{ weights: ledgerOfWeights(this.params), data: this.#data },
+      ...{ weights: ledgerOfWeights(this.params), data: this.#data, updates: strangeUpdates(this.params) },
     });
     const { audit, step } = this;
     return audit === null || step === 0 ? statement : withAudit(statement, audit.at(delta, step));
@@ -360,7 +365,11 @@ class Training implements PrivateTraining {
       publicSeed: this.#publicSeed,
       accountant: this.#accountant.toJSON(),
       runs: secure ? [...this.#runs, part] : [],
-      others: { phases: weights.beyond(this.#accountant.phases), seeded: weights.seeded },
+      others: {
+        phases: weights.beyond(this.#accountant.phases),
+        seeded: weights.seeded,
+        updates: strangeUpdates(this.params),
+      },
       shaper: plan.shaper.state?.() ?? {},
     });
   }
@@ -390,6 +399,7 @@ class Training implements PrivateTraining {
     this.#weights.add(accountant.phases);
     this.#weights.add(state.others.phases);
     this.#weights.seeded = state.others.seeded;
+    this.#weights.strangeUpdates = state.others.updates;
     for (const ledger of this.#data) {
       ledger.addPrevious(previous);
       const fork = ledger.addRuns(state.runs, plan.phases);
@@ -412,8 +422,8 @@ class Training implements PrivateTraining {
 
 /** A step with less noise for its bound than is counted for it must not be made. */
 function checkRelease({ step, noiseMultiplier, noiseStd, bound }: Omit<Release, 'sigma'>, counted: number) {
-  // They are a product and its quotient: equal to rounding.
-  const enough = noiseMultiplier >= counted * (1 - 1e-12) && noiseStd < Infinity;
+  // A product's quotient is equal to rounding.
+  const enough = noiseMultiplier >= counted * (1 - 1e-12);
   if (counted === 0 || enough) return;
   throw new GradshapeError(
     'NOISE_INVALID',

@@ -28,8 +28,12 @@ export interface PrivateState {
   readonly accountant: AccountantState;
   /** The runs that made the steps, one after another: by them, forks of a checkpoint are known. None in seeded trainings. */
   readonly runs: readonly RunPart[];
-  /** What other trainings left in the weights, beyond the account. */
-  readonly others: { readonly phases: readonly PrivacyPhase[]; readonly seeded: boolean };
+  /** What other trainings left in the weights, beyond the account; and how often they were updated without one. */
+  readonly others: {
+    readonly phases: readonly PrivacyPhase[];
+    readonly seeded: boolean;
+    readonly updates: number;
+  };
   readonly shaper: Readonly<Record<string, number>>;
 }
 
@@ -174,6 +178,7 @@ function metadataOf({ metadata }: Safetensors): Metadata {
     runs: isRuns(runs, step),
     others:
       typeof others?.seeded === 'boolean' &&
+      isCount(others.updates) &&
       // Each for itself: they need not have one relation.
       Array.isArray(others.phases) &&
       others.phases.every((phase) => phasesOf(() => createAccountant('rdp', [phase])) !== undefined),

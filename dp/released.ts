@@ -55,6 +55,9 @@ export class Ledger {
   readonly #runs = new Map<string, number>();
   /** Whether something here was noised from a seed, which protects nothing. */
   seeded = false;
+  /** Of weights: updates that private trainings made, and those of others that came with a checkpoint. */
+  updates = 0;
+  strangeUpdates = 0;
 
   step(event: PrivacyEvent, origin: 'secure' | 'seeded'): void {
     const tally = origin === 'secure' ? this.#secure : this.#seeded;
@@ -127,6 +130,12 @@ export function ledgerOfWeights(params: Parameters): Ledger {
   const ledger = new Ledger();
   inWeights.set(params, { ledger, replacements });
   return ledger;
+}
+
+/** How often the weights were updated by something that keeps no account: ordinary training, or a private step by hand. */
+export function strangeUpdates(params: Parameters): number {
+  const { updates, strangeUpdates } = ledgerOfWeights(params);
+  return strangeUpdates + Math.max(0, params.updates - updates);
 }
 
 const taken = new Map<string, number>();

@@ -24,6 +24,8 @@ export interface TrainingFacts {
   /** The training's own account, `previous` included. */
   readonly account: Accountant;
   readonly weights: Ledger;
+  /** How often the weights were updated without an account. */
+  readonly updates: number;
   readonly data: readonly Ledger[];
   /** The checkpoint it was taken up from: after how many steps, and how often this process took it up. */
   readonly takenUp: { readonly step: number; readonly times: number } | null;
@@ -34,7 +36,7 @@ export interface TrainingFacts {
  * into other weights is named, with the ε of all together.
  */
 export function trainingStatement(facts: TrainingFacts): TrainingStatement {
-  const { plan, delta, account, weights, data } = facts;
+  const { plan, delta, account, weights, data, updates } = facts;
   const origin = weights.seeded ? 'seeded' : plan.origin;
   const others = weights.beyond(account.phases);
   const all = [...others, ...account.phases];
@@ -45,6 +47,12 @@ export function trainingStatement(facts: TrainingFacts): TrainingStatement {
   const sameData = worst(data.map((ledger) => together(all, ledger.beyond(all, which), delta)));
   const says = [...statement.says];
   if (others.length > 0) says.push(inWeights(others, accountant !== null));
+  if (updates > 0) {
+    says.push(
+      `Not counted in ε: these weights were also updated ${updates.toLocaleString('en')} times by something that keeps no account, such as ordinary training. ` +
+        'If that saw the same data, nothing hides what it learnt.',
+    );
+  }
   if (sameData !== undefined) says.push(named(sameData, delta));
   if (plan.origin === 'secure' && data.some(({ seeded }) => seeded)) {
     says.push(

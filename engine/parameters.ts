@@ -27,6 +27,8 @@ export class Parameters {
   readonly flat: BlockTensor;
   /** How often `load` replaced all numbers: what was known of those before (privacy spent on them, say) no longer holds. */
   replacements = 0;
+  /** Updates that optimizers made since then. */
+  updates = 0;
   private readonly views = new Map<string, Tensor>();
   private readonly frozen = new Set<string>();
   private ranges: readonly Range[];
@@ -122,6 +124,7 @@ export class Parameters {
     }
     this.flat.view().set(values);
     this.replacements++;
+    this.updates = 0;
   }
 
   free(): void {

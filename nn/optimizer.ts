@@ -86,6 +86,7 @@ export abstract class StatefulOptimizer implements Optimizer {
     checkRange('LEARNING_RATE_INVALID', `${this.name}: learningRate`, learningRate, 0);
     this.attach(params);
     this.advance();
+    params.updates++;
     const moments = this.vectors.map((vector) => vector.address);
     for (const range of params.trainable) {
       this.updateRange(params, range, gradient.address, moments, learningRate, 1 / batchSize);

@@ -4,14 +4,16 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { createAccountant } from 'gradshape';
+import { createAccountant, privacyPlan } from 'gradshape';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { LedgerEntry } from '../experiments/harness/ledger.js';
 import { fullSpec, type Trial } from '../experiments/harness/trial.js';
 import type { Table } from '../experiments/report/index.js';
 import { privateCnnReport } from '../experiments/reports/private-cnn.js';
+import { utilityEpsilonReport } from '../experiments/reports/utility-epsilon.js';
 import { type PrivateCnnSpec, privateCnn } from '../experiments/trials/private-cnn.js';
+import { utilityEpsilon } from '../experiments/trials/utility-epsilon.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const out = mkdtempSync(join(tmpdir(), 'gradshape-'));
@@ -132,6 +134,33 @@ test('the report counts the steps that were made, where an epoch is no whole num
   const cell = (column: string) => Number(rows[0]!.cells[columns.indexOf(column)]);
   assert.is(cell('steps'), 586);
   assert.ok(Math.abs(cell('ε PLD') - 2.9998) < 1e-3, `ε = ${cell('ε PLD')}`);
+  assert.ok(cell('σ') <= 1.3945);
+});
+
+test('utility reports print no ε below that of the plan, epoch by epoch', () => {
+  // 4,008 examples in batches of 100: 30 epochs are 1,203 steps and not 30 · 41.
+  for (const noiseMultiplier of [0.6, 1, 1.5, 2]) {
+    const spec = {
+      ...utilityEpsilon.defaults,
+      data: 'location30',
+      model: 'lr',
+      batchSize: 100,
+      epochs: 30,
+      seed: seeds,
+    } as const;
+    const result = { test: Array.from({ length: 30 }, (_, i) => i / 30), datasetSize: 4008 };
+    const versions = { node: '20', gradshape: '0', kernels: 'base' } as const;
+    const trial = { versions, result, key: 'k', seconds: 1, command: 'c' };
+    const report = utilityEpsilonReport([{ ...trial, spec: { ...spec, noiseMultiplier } }]);
+    const plan = privacyPlan({ datasetSize: 4008, batchSize: 100, epochs: 30, clipNorm: 1, noiseMultiplier });
+    assert.is(plan.steps, 1203);
+    const { columns, rows } = report.tables!.find(({ title }) => title === 'Location-30, LR')!;
+    for (const accountant of ['rdp', 'pld'] as const) {
+      const printed = Number(rows[0]!.cells[columns.indexOf(`ε ${accountant.toUpperCase()}`)]);
+      const { epsilon } = plan.accountantAfter(1203, accountant).epsilon(1e-5);
+      assert.ok(printed >= epsilon && printed < epsilon * 1.0002, `${printed} for ${epsilon}`);
+    }
+  }
 });
 
 test.run();

@@ -8,6 +8,7 @@ import {
   type PrivacyPhase,
   type PrivateTraining,
   type PrivateTrainingOptions,
+  privateStep,
 } from 'gradshape/dp';
 import { createEngineSync, type Dataset, type Parameters, perExample } from 'gradshape/engine';
 import {
@@ -22,6 +23,7 @@ import {
   sequential,
   sgd,
   tanh,
+  train,
   writeSafetensors,
 } from 'gradshape/nn';
 import { test } from 'uvu';
@@ -201,6 +203,39 @@ test('weights that seeded noise went into are not private; seeded noise on the s
   const silent = newParams();
   trained({ params: silent, data, noiseMultiplier: 0 }, 1);
   assert.is(trained({ params: silent, data }).statement(delta).epsilon, Infinity);
+});
+
+test('updates of the weights that no account knows of are named', async () => {
+  const [params, data] = [newParams(), newData()];
+  for await (const _ of train({
+    model,
+    params,
+    data,
+    optimizer: sgd({ learningRate: 0.1 }),
+    batchSize: 20,
+    epochs: 1,
+    seed: 1,
+  }));
+  const run = trained({ params, data }, 4);
+  const says = (of: PrivateTraining) => formatStatement(of.statement(delta), 1e6);
+  assert.match(
+    says(run),
+    'also updated 3 times by something that keeps no account, such as ordinary training',
+  );
+  const byHand = privateStep({
+    ...{ params, optimizer: sgd({ learningRate: 0.1 }), clipNorm: 1, noiseStd: 0, expectedBatchSize: 1 },
+  });
+  byHand.finish();
+  byHand.free();
+  assert.match(says(run), 'also updated 4 times');
+  const resumed = training({ data });
+  resumed.load(run.save());
+  resumed.next();
+  assert.match(says(resumed), 'also updated 4 times');
+  params.load(newParams().values());
+  assert.not.match(says(run), 'also updated');
+  const clean = trained({ data }, 4);
+  assert.not.match(says(clean), 'also updated');
 });
 
 test('forks of a checkpoint are named, and all that was made here is counted together', () => {
@@ -429,8 +464,9 @@ test('a damaged checkpoint is refused and changes nothing', () => {
       { run: 'other', step: 7 },
     ]);
     if (seed === undefined) state('runs', []);
-    state('others', { phases: [{ mechanism: 'laplace' }], seeded: false });
+    state('others', { phases: [{ mechanism: 'laplace' }], seeded: false, updates: 0 });
     state('others', undefined);
+    state('others', { phases: [], seeded: false, updates: -1 });
     state('publicSeed', 'x');
     const account = (change: (phases: PrivacyPhase[]) => unknown) =>
       assert.match(
