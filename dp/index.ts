@@ -16,6 +16,7 @@ export {
   type RunsAuditResult,
 } from './audit-runs.js';
 export { type ClipOptions, clipFactors } from './clip.js';
+export type { GroupedLot } from './lot-groups.js';
 export {
   makePrivate,
   makePrivateWithEpsilon,
@@ -34,6 +35,7 @@ export {
 } from './noise.js';
 export { type PrivacyPlan, type PrivacyPlanOptions, privacyPlan, type Sampling } from './plan.js';
 export { type PrivateStep, type PrivateStepOptions, privateStep } from './private-step.js';
+export type { Release } from './release.js';
 export {
   fixedSizeSampler,
   poissonSampler,

@@ -17,17 +17,18 @@ import {
   type PrivacyPhase,
 } from './accounting/index.js';
 import { auditPlan, type PlanAudit, withAudit } from './audit-plan.js';
+import type { GroupedLot } from './lot-groups.js';
 import { type PrivacyPlan, type PrivacyPlanOptions, privacyPlan } from './plan.js';
 import {
   type CheckpointOwner,
-  type PrivateCheckpoint,
+  loadStates,
   readPrivateCheckpoint,
   writePrivateCheckpoint,
 } from './private-checkpoint.js';
 import { type PrivateStep, privateStep } from './private-step.js';
+import type { Release } from './release.js';
 import { type Ledger, ledgerOfWeights, ledgersOf, type RunPart, takeUp } from './released.js';
 import type { Sampler } from './sampling.js';
-import type { Shaper } from './shaper.js';
 import { type TrainingStatement, trainingStatement } from './training-statement.js';
 import { type ModelIssue, validateModel } from './validate-model.js';
 
@@ -130,15 +131,17 @@ export interface PrivateTraining {
 
 /**
  * A private training in the shape of Opacus' `make_private`: model, optimizer and data in, DP-SGD (Abadi et al. 2016,
- * Algorithm 1) out, with sampler, clipping, noise and accountant from one plan.
- * @throws as `privacyPlan`, `privateStep` and, where one is asked for, `auditPlan`; MODEL_NOT_PRIVATE, with a hint, where a model can't
- * be trained privately
+ * Algorithm 1) out, with sampler, clipping, noise and accountant from one plan. ε covers the weights, and nothing else that was seen of
+ * the training: losses and accuracies on private examples, and what is chosen by them, leak.
+ * @throws as `privacyPlan`, `privateStep` and, where one is asked for, `auditPlan`; TRAIN_OPTIONS_INVALID, ENGINE_MISMATCH;
+ * MODEL_NOT_PRIVATE, with a hint, where a model can't be trained privately
  * @example
  * const training = makePrivate({ model, params, optimizer, data, batchSize: 4, epochs: 2, clipNorm: 1, noiseMultiplier: 1.1 });
  * for (const { step, epoch } of training.run()) console.log(step, epoch);
  * console.log(training.getEpsilon(1e-5).epsilon, formatStatement(training.statement(1e-5)));
  */
 export function makePrivate(options: PrivateTrainingOptions): PrivateTraining {
+  checkOptions('makePrivate', options);
   return new Training(options, privacyPlan({ ...options, datasetSize: options.data.count }));
 }
 
@@ -161,6 +164,7 @@ export interface PrivateTargetOptions extends Omit<PrivateTrainingOptions, 'nois
  * training.plan.epsilon(1e-5).epsilon <= 3 // true
  */
 export function makePrivateWithEpsilon(options: PrivateTargetOptions): PrivateTraining {
+  checkOptions('makePrivateWithEpsilon', options);
   const { targetEpsilon, targetDelta, accountant = 'pld', data } = options;
   const planWith = (noiseMultiplier: number): PrivacyPlan =>
     privacyPlan({ ...options, noiseMultiplier, datasetSize: data.count });
@@ -197,7 +201,7 @@ class Training implements PrivateTraining {
   ) {
     const { model, params, optimizer, data, maxPhysicalBatch, strategy = 'ghost' } = options;
     checkPhysical(maxPhysicalBatch);
-    this.#options = options;
+    this.#options = { ...options, ...(options.previous && { previous: [...options.previous] }) };
     this.params = params;
     this.#loss = batchLoss(model, options.loss);
     const issues = validateModel(this.#loss, params, { shape: data.shape });
@@ -246,21 +250,23 @@ class Training implements PrivateTraining {
       );
     }
     this.#checkWhole();
-    const release = releaseOf(this.#update, plan.shaper);
-    checkRelease(release, plan.countedNoise(step));
+    const { bound, noiseStd, noiseMultiplier } = this.#update.release();
+    checkRelease({ step, bound, noiseStd, noiseMultiplier }, plan.countedNoise(step));
+    const { schedule, diagnostics = false } = this.#options;
+    const update = schedule === undefined ? {} : { learningRate: schedule(step) };
     this.#failed = true;
     // Counted before it is made: whatever goes wrong in between, nothing is released that was not counted.
     this.#count(step);
-    const indices = this.#sampler.draw(step);
-    const lossSum = this.#accumulate(indices, step);
-    const { schedule, diagnostics = false } = this.#options;
-    this.#update.finish(schedule === undefined ? {} : { learningRate: schedule(step) });
+    const lot = this.#sampler.lot(step);
+    const lossSum = this.#accumulate(lot, step);
+    const { length: drawn } = lot.indices;
+    this.#update.finish(update);
     this.#failed = false;
     return {
-      ...release,
+      ...{ step, bound, noiseStd, noiseMultiplier },
       epoch: plan.epochOf(step),
-      batchSize: diagnostics ? indices.length : null,
-      loss: diagnostics && indices.length > 0 ? lossSum / indices.length : null,
+      batchSize: diagnostics ? drawn : null,
+      loss: diagnostics && drawn > 0 ? lossSum / drawn : null,
     };
   }
 
@@ -279,7 +285,7 @@ class Training implements PrivateTraining {
     const event = plan.releasedBy(step);
     if (event === null) return;
     this.#accountant.step(event);
-    for (const ledger of ledgers) ledger.step(event);
+    for (const ledger of ledgers) ledger.step(event, plan.origin);
   }
 
   /** The weights' ledger, with this training's account in it: at its first step, and whenever other weights were loaded. */
@@ -293,8 +299,8 @@ class Training implements PrivateTraining {
     return weights;
   }
 
-  /** Shapes and sums the batch's gradients, piece by piece; returns the sum of the losses. */
-  #accumulate(indices: Int32Array, step: number): number {
+  /** Shapes and sums the lot's gradients, piece by piece, in its groups; returns the sum of the losses. */
+  #accumulate({ indices, groups }: GroupedLot, step: number): number {
     const { data, maxPhysicalBatch = Infinity } = this.#options;
     const { engine } = this.params;
     // Keys dropout, which goes by an example's place in the data: if the masks could be known, one example's absence would show in those
@@ -303,8 +309,12 @@ class Training implements PrivateTraining {
     let lossSum = 0;
     for (let from = 0; from < indices.length; from += maxPhysicalBatch) {
       engine.scope(() => {
-        const piece = indices.subarray(from, from + Math.min(maxPhysicalBatch, indices.length));
-        const batch = data.batch(piece, { seed, step });
+        const to = Math.min(from + maxPhysicalBatch, indices.length);
+        const batch = data.batch(indices.subarray(from, to), {
+          seed,
+          step,
+          groups: groups.subarray(from, to),
+        });
         const losses = this.#update.accumulate(this.#loss, batch)!;
         lossSum += engine.kernels.sum(losses.address, losses.size);
       });
@@ -385,7 +395,7 @@ class Training implements PrivateTraining {
       const fork = ledger.addRuns(state.runs, plan.phases);
       // A fork in the middle of a shuffled epoch releases the rest of that epoch once more.
       const epoch = fork ? releaseAtHand(plan, state.step) : null;
-      if (epoch !== null) ledger.step(epoch);
+      if (epoch !== null) ledger.step(epoch, plan.origin);
     }
     const part = state.runs.at(-1);
     this.#takenUp = { step: state.step, times: part === undefined ? 1 : takeUp(part) };
@@ -400,17 +410,8 @@ class Training implements PrivateTraining {
   }
 }
 
-/** The values that the step being made will use. */
-function releaseOf(update: PrivateStep, shaper: Shaper) {
-  const { step, noiseMultiplier, noiseStd } = update;
-  return { step, noiseMultiplier, noiseStd, bound: shaper.bound(step) };
-}
-
 /** A step with less noise for its bound than is counted for it must not be made. */
-function checkRelease(
-  { step, noiseMultiplier, noiseStd, bound }: ReturnType<typeof releaseOf>,
-  counted: number,
-) {
+function checkRelease({ step, noiseMultiplier, noiseStd, bound }: Omit<Release, 'sigma'>, counted: number) {
   // They are a product and its quotient: equal to rounding.
   const enough = noiseMultiplier >= counted * (1 - 1e-12) && noiseStd < Infinity;
   if (counted === 0 || enough) return;
@@ -419,28 +420,6 @@ function checkRelease(
     `step ${step}: the noise would be ${noiseStd} for a bound of ${bound}, a noise multiplier of ${noiseMultiplier}, and the plan counts ${counted}; ` +
       'the step is not made. Expected schedules that say the same of a step whenever they are asked: functions of the step alone.',
   );
-}
-
-/** Takes up the states of rule and optimizer; if one of them is refused, both are as before. */
-function loadStates(found: PrivateCheckpoint, { plan, optimizer, params }: CheckpointOwner): void {
-  const { shaper, steps } = plan;
-  const { step, shaper: state } = found.state;
-  const before = shaper.state?.();
-  try {
-    shaper.loadState?.(state);
-    const bound = shaper.bound(step);
-    if (step < steps && plan.countedNoise(step) > 0 && !(bound !== null && bound > 0 && bound < Infinity)) {
-      throw new GradshapeError(
-        'CHECKPOINT_INVALID',
-        `load: with the checkpoint's state ${JSON.stringify(state)}, ${shaper.toString()} has a bound of ${bound}; expected a finite number above 0.`,
-      );
-    }
-    // Last, since it alone has no way back: it checks before it changes anything.
-    optimizer.loadState(params, found.optimizer);
-  } catch (error) {
-    if (before !== undefined) shaper.loadState?.(before);
-    throw error;
-  }
 }
 
 /** The release that a step is in the middle of: a shuffled epoch; null between two of them. */
@@ -461,6 +440,30 @@ function randomSeed(): number {
 function randomName(): string {
   const words = [...crypto.getRandomValues(new Uint32Array(4))];
   return words.map((word) => word.toString(16).padStart(8, '0')).join('');
+}
+
+/** @throws TRAIN_OPTIONS_INVALID, ENGINE_MISMATCH */
+function checkOptions(caller: string, options: Partial<PrivateTrainingOptions> | undefined): void {
+  const { model, params, optimizer, data } = options ?? {};
+  const sound = {
+    model: typeof model?.apply === 'function',
+    params: typeof params?.trainableEntries === 'object',
+    optimizer: typeof optimizer?.update === 'function',
+    data: typeof data?.batch === 'function',
+  };
+  const missing = Object.entries(sound).find(([, there]) => !there)?.[0] as keyof typeof sound | undefined;
+  if (missing !== undefined) {
+    throw new GradshapeError(
+      'TRAIN_OPTIONS_INVALID',
+      `${caller}: ${missing} is ${String(options?.[missing])}; expected { model, params, optimizer, data, … }: a model, parameters from model.init, an ` +
+        'optimizer such as sgd, and a data set from engine.dataset.',
+    );
+  }
+  if (params!.engine === data!.engine) return;
+  throw new GradshapeError(
+    'ENGINE_MISMATCH',
+    `${caller}: the parameters and the data live in two engines; expected both in one.`,
+  );
 }
 
 function checkPhysical(maxPhysicalBatch: number | undefined): void {

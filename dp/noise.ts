@@ -2,6 +2,7 @@ import {
   checkSeed,
   type Engine,
   GradshapeError,
+  type GroupedSum,
   type Range,
   type Tensor,
   writeKey,
@@ -72,6 +73,23 @@ const countDraw = 0x40000000;
  */
 export function addNoise(vector: Tensor, options: AddNoiseOptions): Tensor {
   return addDraws(vector, options, 0);
+}
+
+/**
+ * The same for a settled sum of gradients, whose `part` becomes the noisy sum: where it was taken over groups, what the noise is
+ * added to is its float64, so that rounding to float32 comes after the noise.
+ */
+export function addNoiseToSum(sum: GroupedSum, options: AddNoiseOptions): void {
+  const { part, overGroups } = sum;
+  if (overGroups === null || options.std === 0) {
+    addNoise(sum.rounded(), options);
+    return;
+  }
+  const { kernels } = part.engine;
+  const grid = options.noise?.kind === 'seeded' ? 0 : noiseGrid(options.std);
+  kernels.fill(part.address, 0, part.size);
+  addNoise(part, options);
+  kernels.addFromF64(part.address, overGroups.address, part.address, grid, part.size);
 }
 
 /** The same for the numbers that a rule releases beside the gradient, with draws of their own. */

@@ -11,10 +11,11 @@ import {
   type PrivacyStatement,
   privacyStatement,
 } from './accounting/index.js';
+import { noiseIn, noiseRuns } from './counted-noise.js';
 import { type NoiseSource, secureNoise, seededNoise } from './noise.js';
 import { shaperOf } from './private-step.js';
 import { fixedSizeSampler, poissonSampler, type Sampler, shuffledSampler } from './sampling.js';
-import { type Scheduled, valueAt } from './schedules.js';
+import type { Scheduled } from './schedules.js';
 import type { Shaper } from './shaper.js';
 
 /**
@@ -168,7 +169,7 @@ export function privacyPlan(options: PrivacyPlanOptions): PrivacyPlan {
     while (stepsIn(epoch + 1) <= step) epoch++;
     return epoch;
   };
-  return {
+  return Object.freeze<PrivacyPlan>({
     sampling,
     relation,
     datasetSize,
@@ -192,8 +193,11 @@ export function privacyPlan(options: PrivacyPlanOptions): PrivacyPlan {
     phases,
     accountantAfter,
     epsilon: (delta, done) => accountantAfter(done).epsilon(delta),
-    statement: (delta, done) =>
-      planStatement(accountantAfter(done), { delta, origin, datasetSize, batchSize, shaper }),
+    statement: (delta, done) => {
+      const facts = { delta, origin, datasetSize, batchSize, shaper } as const;
+      const statement = planStatement(accountantAfter(done), facts);
+      return { ...statement, says: [...statement.says, byThePlan] };
+    },
     sampler: (engine, publicSeed) =>
       samplerOf(engine, { sampling, datasetSize, batchSize, seed, publicSeed }),
     noise: () => (seed === undefined ? secureNoise() : seededNoise(seed)),
@@ -208,91 +212,7 @@ export function privacyPlan(options: PrivacyPlanOptions): PrivacyPlan {
         phases: phases(done),
         previous,
       }),
-  };
-}
-
-/** Releases in a row, steps or shuffled epochs, that are counted with the same σ: [from, to). */
-interface NoiseRun {
-  readonly sigma: number;
-  readonly from: number;
-  readonly to: number;
-}
-
-/** The σ of every release, the least of its steps' own; two constants need no loop. */
-function noiseRuns(
-  { noiseMultiplier, clipNorm }: PrivacyPlanOptions,
-  shaper: Shaper,
-  steps: number,
-  stepsPerRelease: number,
-): NoiseRun[] {
-  const first = noiseAt(noiseMultiplier, shaper, 0);
-  const releases = Math.ceil(steps / stepsPerRelease);
-  if (typeof noiseMultiplier === 'number' && typeof clipNorm === 'number')
-    return [{ sigma: first, from: 0, to: releases }];
-  const runs: NoiseRun[] = [];
-  let least = first;
-  for (let step = 0; step < steps; step++) {
-    const sigma = step === 0 ? first : noiseAt(noiseMultiplier, shaper, step);
-    if (first > 0 && sigma === 0) {
-      throw new GradshapeError(
-        'NOISE_INVALID',
-        `privacyPlan: noiseMultiplier becomes 0 at step ${step}, where nothing is protected any more; expected a number above 0 at each of the ` +
-          `${steps} steps, or fewer steps (0 at all steps is shaping without noise, ε = ∞).`,
-      );
-    }
-    const from = Math.floor(step / stepsPerRelease);
-    least = step % stepsPerRelease === 0 ? sigma : Math.min(least, sigma);
-    if (step + 1 < steps && (step + 1) % stepsPerRelease > 0) continue;
-    const last = runs.at(-1);
-    if (last?.sigma === least) runs[runs.length - 1] = { ...last, to: from + 1 };
-    else runs.push({ sigma: least, from, to: from + 1 });
-  }
-  return runs;
-}
-
-/** The σ of the run that a release is in. */
-function noiseIn(runs: readonly NoiseRun[], release: number): number {
-  let [low, high] = [0, runs.length - 1];
-  while (low < high) {
-    const middle = Math.ceil((low + high) / 2);
-    if (runs[middle]!.from <= release) low = middle;
-    else high = middle - 1;
-  }
-  return runs[low]!.sigma;
-}
-
-/** σ of a step. Where there is noise, the rule's bound must give it a size, and float32 must be able to hold that. */
-function noiseAt(noiseMultiplier: Scheduled, shaper: Shaper, step: number): number {
-  const sigma = valueAt('privacyPlan: noiseMultiplier', noiseMultiplier, step);
-  if (!(sigma >= 0 && sigma < Infinity)) {
-    throw new GradshapeError(
-      'NOISE_INVALID',
-      `privacyPlan: noiseMultiplier is ${sigma} at step ${step}; expected a finite number of at least 0.`,
-    );
-  }
-  const bound = shaper.bound(step);
-  if (sigma === 0) return sigma;
-  if (step === 0 && bound === null) {
-    throw new GradshapeError(
-      'NOISE_INVALID',
-      `privacyPlan: ${shaper.toString()} bounds no example's part, so no noise gives a guarantee; expected noiseMultiplier 0 (ε = ∞), or a rule with a ` +
-        'bound, such as clipNorm: 1. For noise without a guarantee use privateStep with noiseStd.',
-    );
-  }
-  if (!(bound !== null && bound > 0 && bound < Infinity)) {
-    throw new GradshapeError(
-      'CLIP_NORM_INVALID',
-      `privacyPlan: ${shaper.toString()} bounds each example's part by ${bound ?? 'nothing (∞)'} at step ${step}, so that the noise of that step has no ` +
-        'size; expected a finite bound above 0 at every step, such as a clip norm that stays finite.',
-    );
-  }
-  const std = Math.fround(bound * sigma);
-  if (std > 0 && std < Infinity) return sigma;
-  throw new GradshapeError(
-    'NOISE_INVALID',
-    `privacyPlan: at step ${step} the noise's standard deviation, ${bound} · ${sigma}, is beyond what float32 holds; expected a bound and a noise ` +
-      'multiplier whose product is between 1e-32 and 1e38.',
-  );
+  });
 }
 
 /** @throws STEPS_OUT_OF_RANGE */
@@ -303,6 +223,9 @@ function checkStep(name: string, value: number, most: number): void {
     `${name} is ${typeof value === 'string' ? `'${value}'` : String(value)}; expected a whole number from 0 to ${most}, within the plan.`,
   );
 }
+
+const byThePlan =
+  'This is what the plan promises: it holds for a training that takes noise and batches from it, as makePrivate does.';
 
 interface StatementFacts {
   readonly delta: number;

@@ -117,6 +117,28 @@ export function readPrivateCheckpoint(bytes: Uint8Array, owner: CheckpointOwner)
   return { state, ...tensorsOf(file, metadata, owner) };
 }
 
+/** Takes up the states of rule and optimizer; if one of them is refused, both are as before. */
+export function loadStates(found: PrivateCheckpoint, { plan, optimizer, params }: CheckpointOwner): void {
+  const { shaper, steps } = plan;
+  const { step, shaper: state } = found.state;
+  const before = shaper.state?.();
+  try {
+    shaper.loadState?.(state);
+    const bound = shaper.bound(step);
+    if (step < steps && plan.countedNoise(step) > 0 && !(bound !== null && bound > 0 && bound < Infinity)) {
+      throw new GradshapeError(
+        'CHECKPOINT_INVALID',
+        `load: with the checkpoint's state ${JSON.stringify(state)}, ${shaper.toString()} has a bound of ${bound}; expected a finite number above 0.`,
+      );
+    }
+    // Last, since it alone has no way back: it checks before it changes anything.
+    optimizer.loadState(params, found.optimizer);
+  } catch (error) {
+    if (before !== undefined) shaper.loadState?.(before);
+    throw error;
+  }
+}
+
 function metadataOf({ metadata }: Safetensors): Metadata {
   let parsed: Partial<Metadata> | null = null;
   try {
@@ -256,10 +278,14 @@ function tensorsOf({ tensors }: Safetensors, metadata: Metadata, { params }: Che
   if (extra !== undefined) throw invalid(`it has a tensor '${extra}'; expected ${expected.join(', ')}`);
   const valuesOf = (name: string): Float32Array => {
     const { values } = tensors.get(name) ?? {};
-    if (values instanceof Float32Array && values.length === params.size) return values;
-    throw invalid(
-      `its '${name}' has ${values?.length ?? 'no'} numbers; expected ${params.size}, one a parameter`,
-    );
+    if (values?.length !== params.size) {
+      throw invalid(
+        `its '${name}' has ${values?.length ?? 'no'} numbers; expected ${params.size}, one a parameter`,
+      );
+    }
+    const bad = values.findIndex((value) => !Number.isFinite(value));
+    if (bad < 0) return values;
+    throw invalid(`its '${name}' holds ${values[bad]} at ${bad}, with which no training goes on`);
   };
   const vectors = metadata.vectors.map((name) => [name, valuesOf(moment + name)] as const);
   return {

@@ -1,7 +1,17 @@
-import { GradshapeError, type Parameters, perExample, type Strategy } from '../engine/index.js';
+import {
+  GradshapeError,
+  GroupedSum,
+  type Parameters,
+  type PerExampleGradients,
+  perExample,
+  type Strategy,
+  type Weights,
+} from '../engine/index.js';
 import type { Optimizer, StepObserver, TrainingStep } from '../nn/index.js';
-import { addNoise, checkNoise, type NoiseSource, noiseGrid, secureNoise } from './noise.js';
-import { type Scheduled, valueAt } from './schedules.js';
+import { Lot } from './lot.js';
+import { addNoiseToSum, checkNoise, type NoiseSource, secureNoise } from './noise.js';
+import { type Release, Releases } from './release.js';
+import type { Scheduled } from './schedules.js';
 import type { Shaper } from './shaper.js';
 import { flatClipping } from './shapers/flat-clipping.js';
 
@@ -26,7 +36,10 @@ export interface PrivateStepOptions {
   readonly noise?: NoiseSource;
   /** How per-example gradients are made. @default 'ghost' */
   readonly strategy?: Strategy;
-  /** Sees the gradients: what it says of them is not private. Rules that weight whole gradients can be observed. */
+  /**
+   * Sees the gradients as they are, before noise: whatever it says of them leaks the examples, and no ε covers it. Rules that weight
+   * whole gradients can be observed.
+   */
   readonly observer?: StepObserver;
 }
 
@@ -38,6 +51,13 @@ export interface PrivateStep extends TrainingStep {
   /** σ = noise std / the rule's bound, as the step being made has it; 0 where the rule has no bound. */
   readonly noiseMultiplier: number;
   readonly noiseStd: number;
+  /**
+   * What the step being made uses: each schedule is asked once a step, and what it said holds to its end.
+   * @throws NOISE_INVALID, CLIP_NORM_INVALID, SCHEDULE_INVALID where a schedule would switch protection off
+   */
+  release(): Release;
+  /** Forgets what was accumulated, and what went wrong: the same step can then be made again, from the first piece. */
+  discard(): void;
 }
 
 /**
@@ -45,8 +65,14 @@ export interface PrivateStep extends TrainingStep {
  * C, the clipped gradients are summed, N(0, σ²C²) is added to each coordinate, and the optimizer steps along the sum
  * divided by the expected batch size. An example whose gradient is not finite contributes 0. A `shaper` puts another rule in
  * clipping's place. The step keeps no account of privacy: see `makePrivate`.
+ *
+ * One example more or less moves the sum before noise by at most C, in the arithmetic that runs and for any data
+ * (docs/arithmetic.md): where there is noise, gradients are clipped 1 % below C, and the sum's rounding has the rest.
+ *
+ * After an error in `accumulate` the step refuses to go on until `discard()`. `finish` noises once: if the update then throws, a
+ * second `finish` goes on from the same noisy sum.
  * @throws CLIP_NORM_INVALID, NOISE_INVALID, BATCH_SIZE_INVALID, SHAPER_INVALID, SHAPER_NEEDS_WHOLE_BATCH, SHAPER_UNOBSERVABLE,
- * SCHEDULE_INVALID
+ * SCHEDULE_INVALID; EXAMPLE_REPEATED for an example that is given twice; STEP_FAILED after an error, until `discard()`
  * @example
  * const step = privateStep({ params, optimizer: sgd({ learningRate: 0.1 }), clipNorm: 1, noiseMultiplier: 1.1, expectedBatchSize: 3 });
  * engine.scope(() => {
@@ -55,65 +81,132 @@ export interface PrivateStep extends TrainingStep {
  * step.finish();
  */
 export function privateStep(options: PrivateStepOptions): PrivateStep {
-  const {
-    params,
-    optimizer,
-    expectedBatchSize,
-    noise = secureNoise(),
-    strategy = 'ghost',
-    observer,
-  } = options;
+  const { params, optimizer, expectedBatchSize, strategy = 'ghost', observer } = options;
+  const { noise = secureNoise() } = options;
   const shaper = shaperOf(options);
-  if (!(Number.isFinite(expectedBatchSize) && expectedBatchSize > 0)) {
-    throw new GradshapeError(
-      'BATCH_SIZE_INVALID',
-      `privateStep: expectedBatchSize is ${expectedBatchSize}; expected a finite number above 0.`,
-    );
-  }
-  checkNoiseOptions(options, shaper);
+  checkOptions(options, shaper);
   const { engine } = params;
-  const sum = engine.allocateBlock([params.size], 'f32', 'the sum of shaped gradients');
+  const releases = new Releases(options, shaper, noise.kind);
+  const sum = new GroupedSum(params);
+  const lot = new Lot();
   let pieces = 0;
+  let state: 'summing' | 'failed' | 'noised' = 'summing';
+
+  const startOver = (): void => {
+    sum.clear();
+    lot.clear();
+    releases.forget();
+    pieces = 0;
+    state = 'summing';
+  };
+  /** The shaped gradients of a piece, run by run; returns the examples' weights. */
+  const addShaped = (g: PerExampleGradients, step: number): Weights | undefined => {
+    const { examples } = g.losses;
+    const context = { step, tightening: releases.tightening(step, examples?.groups != null) };
+    if (shaper.wholeBatch) return shaper.accumulate(g, sum.part, context);
+    const runs = sum.runs(examples, g.batch);
+    if (runs.length === 1 && !runs[0]!.closes) return shaper.accumulate(g, sum.part, context);
+    const weights = runs.map(({ from, to, closes }) => {
+      if (closes) sum.close();
+      return shaper.accumulate(g.slice(from, to), sum.part, context);
+    });
+    return observer && joined(weights, g.batch);
+  };
+
   return {
     step: 0,
     get noiseStd() {
-      return noiseStdAt(options, shaper, this.step);
+      return this.release().noiseStd;
     },
     get noiseMultiplier() {
-      const bound = shaper.bound(this.step);
-      return bound === null ? 0 : this.noiseStd / bound;
+      return this.release().noiseMultiplier;
+    },
+    release() {
+      return releases.of(this.step, pieces > 0);
     },
     accumulate(loss, batch) {
-      if (pieces++ > 0 && shaper.wholeBatch) {
-        throw new GradshapeError(
-          'SHAPER_NEEDS_WHOLE_BATCH',
-          `privateStep: ${shaper.toString()} was given a second piece of a batch, and must see it whole. ` +
-            'Accumulate once a step (no maxPhysicalBatch), or use a rule that treats examples one by one, such as flatClipping.',
-        );
-      }
+      refuseUnless(state === 'summing', state, 'accumulate');
+      state = 'failed';
+      this.release();
+      if (pieces++ > 0 && shaper.wholeBatch) throw needsWholeBatch(shaper);
       const g = perExample(loss, params, batch, { strategy });
-      const tightening = tighteningOf(shaper, this.step, noise, this.noiseStd, params);
-      const weights = shaper.accumulate(g, sum, { step: this.step, tightening });
+      lot.add(g.losses.examples);
+      g.discardNonFinite();
+      const weights = addShaped(g, this.step);
       if (observer !== undefined) {
-        if (weights === undefined) throw unobservable(shaper);
-        observer.piece(g, weights);
+        if (weights === undefined && g.batch > 0) throw unobservable(shaper);
+        observer.piece(g, weights ?? []);
       }
+      state = 'summing';
       return g.losses;
     },
     finish(updateOptions) {
-      const { step, noiseStd: std } = this;
-      observer?.summed(sum);
-      addNoise(sum, { std, noise, step, ranges: params.trainable });
-      observer?.noised(sum, std);
-      const noiseMultiplier = valueAt('noiseMultiplier', options.noiseMultiplier ?? 0, step);
-      shaper.finish?.({ engine, step, noise, noiseMultiplier, expectedBatchSize });
-      optimizer.update(params, sum, expectedBatchSize, updateOptions);
-      engine.kernels.fill(sum.address, 0, sum.size);
-      pieces = 0;
+      refuseUnless(state !== 'failed', state, 'finish');
+      const { step, noiseStd: std, sigma, bound } = this.release();
+      if (state === 'summing') {
+        sum.settle();
+        if (bound === null) checkFinite(sum);
+        observer?.summed(sum.rounded(), sum.overGroups ?? sum.part);
+        state = 'failed';
+        addNoiseToSum(sum, { std, noise, step, ranges: params.trainable });
+        shaper.finish?.({ engine, step, noise, noiseMultiplier: sigma, expectedBatchSize });
+        state = 'noised';
+        observer?.noised(sum.part, std);
+      }
+      optimizer.update(params, sum.part, expectedBatchSize, updateOptions);
+      startOver();
       this.step++;
+    },
+    discard() {
+      startOver();
+      shaper.discard?.();
     },
     free: () => sum.free(),
   };
+}
+
+/** The weights of a piece from those of its runs. */
+function joined(runs: readonly (Weights | undefined)[], count: number): Weights | undefined {
+  const all = new Float32Array(count);
+  let at = 0;
+  for (const weights of runs) {
+    if (weights === undefined) return undefined;
+    const values = 'values' in weights && 'engine' in weights ? weights.values() : weights;
+    all.set(values as ArrayLike<number>, at);
+    at += values.length;
+  }
+  return all;
+}
+
+function refuseUnless(fine: boolean, state: string, call: string): void {
+  if (fine) return;
+  throw new GradshapeError(
+    'STEP_FAILED',
+    state === 'noised'
+      ? `privateStep: ${call}() after a finish() whose update failed: its noise is on the sum. Expected finish() once more, with options that hold, or discard().`
+      : `privateStep: ${call}() after an error in this step, with part of the lot perhaps summed: what was given again would count twice. ` +
+          'Expected step.discard(), and then the whole lot again.',
+  );
+}
+
+/** What is not clipped can be larger than float32 goes. */
+function checkFinite(sum: GroupedSum): void {
+  const { part } = sum;
+  const bad = part.engine.kernels.firstNonFinite(sum.rounded().address, part.size);
+  if (bad < 0) return;
+  throw new GradshapeError(
+    'NON_FINITE_GRADIENT',
+    `privateStep: the sum of gradients that nothing bounds holds ${part.values()[bad]} at ${bad}; the parameters are as before the step. ` +
+      'Expected smaller data, or a rule that clips, such as clipNorm: 1; and discard() before the next lot.',
+  );
+}
+
+function needsWholeBatch(shaper: Shaper): GradshapeError {
+  return new GradshapeError(
+    'SHAPER_NEEDS_WHOLE_BATCH',
+    `privateStep: ${shaper.toString()} was given a second piece of a batch, and must see it whole. ` +
+      'Accumulate once a step (no maxPhysicalBatch), or use a rule that treats examples one by one, such as flatClipping.',
+  );
 }
 
 function unobservable(shaper: Shaper): GradshapeError {
@@ -135,64 +228,25 @@ export function shaperOf({ shaper, clipNorm }: Pick<PrivateStepOptions, 'shaper'
   return shaper ?? flatClipping({ clipNorm: clipNorm! });
 }
 
-function noiseStdAt(
-  { noiseMultiplier, noiseStd, expectedBatchSize }: PrivateStepOptions,
-  shaper: Shaper,
-  step: number,
-) {
-  if (noiseStd !== undefined) return noiseStd;
-  const sigma = valueAt('noiseMultiplier', noiseMultiplier!, step);
-  if (sigma === 0) return 0;
-  const gradient = shaper.gradientNoise?.(sigma, expectedBatchSize) ?? sigma;
-  return shaper.bound(step)! * gradient;
-}
-
-/**
- * What the rule's bound is multiplied by so that bound and rounding together are no larger than it: rounding to the noise's
- * grid moves a sum of n numbers by at most grid · √n more.
- */
-function tighteningOf(
-  shaper: Shaper,
-  step: number,
-  noise: NoiseSource,
-  std: number,
-  params: Parameters,
-): number {
-  const bound = shaper.bound(step);
-  if (bound === null || std === 0 || noise.kind !== 'secure') return 1;
-  const count = params.trainable.reduce((total, { from, to }) => total + to - from, 0);
-  const tightening = 1 - (noiseGrid(std) * Math.sqrt(count)) / bound;
-  if (tightening > 0.5) return tightening;
-  throw new GradshapeError(
-    'NOISE_INVALID',
-    `privateStep: noise of ${std} on ${count} parameters is so large against the bound of ${bound} that rounding alone would exceed half of it. Use a smaller noise multiplier.`,
-  );
-}
-
-function checkNoiseOptions(options: PrivateStepOptions, shaper: Shaper): void {
-  const { noiseMultiplier, noiseStd } = options;
+function checkOptions(options: PrivateStepOptions, shaper: Shaper): void {
+  const { noiseMultiplier, noiseStd, expectedBatchSize } = options;
+  if (!(Number.isFinite(expectedBatchSize) && expectedBatchSize > 0)) {
+    throw new GradshapeError(
+      'BATCH_SIZE_INVALID',
+      `privateStep: expectedBatchSize is ${expectedBatchSize}; expected a finite number above 0.`,
+    );
+  }
   if ((noiseMultiplier === undefined) === (noiseStd === undefined)) {
     throw new GradshapeError(
       'NOISE_INVALID',
       `privateStep: noiseMultiplier is ${String(noiseMultiplier)} and noiseStd is ${noiseStd}; expected one of them. Use noiseMultiplier 0 for clipping alone.`,
     );
   }
-  if (noiseStd !== undefined) {
-    checkNoise('privateStep: noiseStd', noiseStd);
-    if (noiseStd === 0 || shaper.gradientNoise === undefined) return;
-    throw new GradshapeError(
-      'NOISE_INVALID',
-      `privateStep: ${shaper.toString()} divides σ between gradient and count, and noiseStd gives none; expected noiseMultiplier.`,
-    );
-  }
-  const first = valueAt('noiseMultiplier', noiseMultiplier!, 0);
-  checkNoise('privateStep: noiseMultiplier', first);
-  if (first > 0 && shaper.bound(0) === null) {
-    throw new GradshapeError(
-      'NOISE_INVALID',
-      `privateStep: noise of bound × noiseMultiplier has no size, since ${shaper.toString()} bounds no example's part (clipNorm Infinity, or a rule without guarantee). ` +
-        'Give noiseStd instead: that is noise without a guarantee.',
-    );
-  }
-  noiseStdAt(options, shaper, 0);
+  if (noiseStd === undefined) return;
+  checkNoise('privateStep: noiseStd', noiseStd);
+  if (noiseStd === 0 || shaper.gradientNoise === undefined) return;
+  throw new GradshapeError(
+    'NOISE_INVALID',
+    `privateStep: ${shaper.toString()} divides σ between gradient and count, and noiseStd gives none; expected noiseMultiplier.`,
+  );
 }

@@ -19,7 +19,7 @@ class Tally {
 
   add(phase: PrivacyPhase): void {
     const event = eventOf(phase);
-    const key = JSON.stringify(event);
+    const key = Object.values(event).join(' ');
     const { steps = 0 } = this.#phases.get(key) ?? {};
     this.#phases.set(key, { ...event, steps: steps + phase.steps });
   }
@@ -47,7 +47,8 @@ export function phasesBeyond(
 
 /** All that this process released of one data set, or into one set of weights. */
 export class Ledger {
-  readonly #tally = new Tally();
+  readonly #secure = new Tally();
+  readonly #seeded = new Tally();
   /** Phases that trainings counted here gave out as their `released`, or were counted here as their past: no news if met again. */
   readonly #known = new WeakSet<PrivacyPhase>();
   /** How many steps of the runs that have checkpoints are counted here. */
@@ -55,12 +56,13 @@ export class Ledger {
   /** Whether something here was noised from a seed, which protects nothing. */
   seeded = false;
 
-  step(event: PrivacyEvent): void {
-    this.#tally.add({ ...event, steps: 1 });
+  step(event: PrivacyEvent, origin: 'secure' | 'seeded'): void {
+    const tally = origin === 'secure' ? this.#secure : this.#seeded;
+    tally.add({ ...event, steps: 1 });
   }
 
   add(phases: readonly PrivacyPhase[]): void {
-    for (const phase of phases) this.#tally.add(phase);
+    for (const phase of phases) this.#secure.add(phase);
   }
 
   /** Counts phases that are not known here, once. */
@@ -98,9 +100,10 @@ export class Ledger {
     return known;
   }
 
-  /** What is here beyond other phases. */
-  beyond(others: readonly PrivacyPhase[]): PrivacyPhase[] {
-    return this.#tally.beyond(others);
+  /** What is here beyond other phases: all of it, or what was noised securely. */
+  beyond(others: readonly PrivacyPhase[], which: 'all' | 'secure' = 'all'): PrivacyPhase[] {
+    if (which === 'secure') return this.#secure.beyond(others);
+    return phasesBeyond([...this.#secure.phases, ...this.#seeded.phases], others);
   }
 }
 
@@ -109,10 +112,9 @@ const inWeights = new WeakMap<Parameters, { readonly ledger: Ledger; readonly re
 
 /** The ledgers of a data set's examples: sets composed on one base share the base's. */
 export function ledgersOf(data: Dataset): Ledger[] {
-  const blocks = new Set(data.shared.map(({ block }) => block));
-  return [...blocks].map((block) => {
-    const ledger = ofData.get(block) ?? new Ledger();
-    ofData.set(block, ledger);
+  return data.origins.map((origin) => {
+    const ledger = ofData.get(origin) ?? new Ledger();
+    ofData.set(origin, ledger);
     return ledger;
   });
 }

@@ -1,5 +1,6 @@
 import { checkSeed, type Engine, GradshapeError, writeKey, writeKeyWords } from '../engine/index.js';
 import { shuffledBatches } from '../nn/index.js';
+import { type GroupedLot, groupsByPosition, groupsBySecret } from './lot-groups.js';
 
 /** Draws the batches of a private training. */
 export interface Sampler {
@@ -8,6 +9,11 @@ export interface Sampler {
   readonly source: 'secure' | 'seeded' | 'public';
   /** The indices of a step's batch, which may be none. A seeded sampler gives the same ones for the same step. */
   draw(step: number): Int32Array;
+  /**
+   * The same batch as a step sums it: in groups of at most 320, of which one example more or less changes one (docs/arithmetic.md).
+   * Give its `groups` to `data.batch`. Poisson sampling groups at random, as secretly as it draws.
+   */
+  lot(step: number): GroupedLot;
 }
 
 export interface SecretSamplerOptions {
@@ -89,7 +95,12 @@ export function poissonSampler(options: SecretSamplerOptions & { readonly sampli
   const scaled = samplingRate * 4294967296;
   const whole = Math.floor(scaled);
   const fraction = Math.floor((scaled - whole) * 4294967296);
+  const expected = samplingRate * count;
   return {
+    lot(step) {
+      const words = new Words(engine, seed, step, 2);
+      return groupsBySecret(this.draw(step), expected, () => words.word());
+    },
     kind: 'poisson',
     source: seed === undefined ? 'secure' : 'seeded',
     draw(step) {
@@ -129,6 +140,9 @@ export function fixedSizeSampler(options: SecretSamplerOptions & { readonly batc
   return {
     kind: 'fixed-size',
     source: seed === undefined ? 'secure' : 'seeded',
+    lot(step) {
+      return groupsByPosition(this.draw(step));
+    },
     draw(step) {
       const words = new Words(engine, seed, step);
       const drawn = new Set<number>();
@@ -159,6 +173,9 @@ export function shuffledSampler(options: {
   return {
     kind: 'shuffled',
     source: 'public',
+    lot(step) {
+      return groupsByPosition(this.draw(step));
+    },
     draw(step) {
       const epoch = Math.floor(step / perEpoch);
       if (epoch !== current.epoch) current = { epoch, batches: batchesOf(epoch) };

@@ -37,7 +37,8 @@ export interface Shaper {
    */
   bound(step: number): number | null;
   /**
-   * Adds the shaped gradients of a batch, or of a piece of it, to the sum. Non-finite gradients add 0. Called in a scope.
+   * Adds the shaped gradients of a batch, or of a part of it, to the sum. The step has made gradients that are not finite 0 (their
+   * norms still say so), and gives the examples in runs of at most 320, unless the rule must see the whole batch. Called in a scope.
    * @returns each example's weight in the sum, for observers; undefined where the rule doesn't weight whole gradients
    */
   accumulate(g: PerExampleGradients, sum: Tensor, context: ShapingContext): Weights | undefined;
@@ -48,6 +49,8 @@ export interface Shaper {
   gradientNoise?(noiseMultiplier: number, expectedBatchSize: number): number;
   /** Called once a step, after the last piece. */
   finish?(context: ReleaseContext): void;
+  /** Called when a step that was begun is discarded: forgets what `accumulate` took in since the last `finish`. */
+  discard?(): void;
   /** What the rule has learned so far, for checkpoints. */
   state?(): Readonly<Record<string, number>>;
   loadState?(state: Readonly<Record<string, number>>): void;

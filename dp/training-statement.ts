@@ -12,7 +12,7 @@ import type { Ledger } from './released.js';
 /** A training's statement: its plan's, and what else it knows of the data and of the weights. */
 export interface TrainingStatement extends PrivacyStatement {
   /**
-   * What other trainings of this process released from the same data into other weights, where there were any: so many steps, and
+   * What other trainings of this process released from the same data, beyond what is in the weights, where there were any: so many steps, and
    * the ε, by Rényi divergences, of these and this training's together; null where they can't be counted together.
    */
   readonly sameData?: { readonly steps: number; readonly epsilon: number | null };
@@ -40,13 +40,15 @@ export function trainingStatement(facts: TrainingFacts): TrainingStatement {
   const all = [...others, ...account.phases];
   const accountant = others.length === 0 ? account : compose(plan.accountant, all);
   const statement = planStatement(accountant ?? account, { ...plan, origin, delta });
-  const sameData = worst(data.map((ledger) => together(all, ledger.beyond(all), delta)));
+  // Beside secure noise, what was noised from a seed counts for nothing: it is named by itself.
+  const which = plan.origin === 'secure' ? 'secure' : 'all';
+  const sameData = worst(data.map((ledger) => together(all, ledger.beyond(all, which), delta)));
   const says = [...statement.says];
   if (others.length > 0) says.push(inWeights(others, accountant !== null));
   if (sameData !== undefined) says.push(named(sameData, delta));
   if (plan.origin === 'secure' && data.some(({ seeded }) => seeded)) {
     says.push(
-      'This process also trained on the same data with seeded noise: whoever sees what came of that, and knows the seed, is kept from nothing.',
+      'Not counted in any ε above: this process also trained on the same data with seeded noise: whoever sees what came of that, and knows the seed, is kept from nothing.',
     );
   }
   const stated: TrainingStatement = {
@@ -110,7 +112,7 @@ function inWeights(others: readonly PrivacyPhase[], counted: boolean): string {
 
 function named({ steps: count, epsilon }: SameData, delta: number): string {
   return (
-    `From the same data, this process released ${steps(count)} more, into other weights. Whoever sees what came of all these trainings is promised, ` +
+    `From the same data, this process released ${steps(count)} more, by other trainings. Whoever sees what came of all these trainings is promised, ` +
     (epsilon === null
       ? 'for the account of them together, nothing: they are accounted under different neighbouring relations.'
       : `all together, ε = ${formatUpperBound(epsilon)} at δ = ${formatUpperBound(delta)} (by Rényi divergences).`)

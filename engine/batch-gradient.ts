@@ -1,9 +1,10 @@
+import { onlyExamples } from './batch.js';
 import { checkFlat } from './checks.js';
 import { GradshapeError } from './errors.js';
 import type { PerExampleRule, Use } from './op.js';
 import type { ParameterEntry, Parameters } from './parameters.js';
 import { backward, type TapeRecord } from './tape.js';
-import { Tensor } from './tensor.js';
+import { type Examples, Tensor } from './tensor.js';
 
 /** What a loss is computed from: tensors whose axis 0 is the examples, under any names. */
 export type BatchTensors = object;
@@ -49,6 +50,7 @@ export function trace<B extends BatchTensors>(
       'a batch gradient was taken inside another gradient; expected it outside. Use gradients(fn, inputs) for second order.',
     );
   }
+  const examples = options.examplesApart ? onlyExamples(batch) : null;
   const entries = new Map(params.trainableEntries.map((entry) => [params.get(entry.name), entry] as const));
   const forward = (): Tensor => {
     recorder.examplesApart = options.examplesApart;
@@ -58,8 +60,19 @@ export function trace<B extends BatchTensors>(
       recorder.examplesApart = false;
     }
   };
-  return recorder.run(entries.keys(), forward, (losses, tape) =>
-    traceBackward(losses, tape, entries, options),
+  return recorder.run(entries.keys(), forward, (losses, tape) => {
+    if (examples !== null && losses instanceof Tensor) checkExamples(losses, examples);
+    return traceBackward(losses, tape, entries, options);
+  });
+}
+
+/** Throws where the losses are other examples' than the batch's. */
+function checkExamples(losses: Tensor, examples: Examples): void {
+  if (losses.examples === null || losses.examples === examples) return;
+  throw new GradshapeError(
+    'EXAMPLES_MIXED',
+    `perExample: the loss returned ${losses.toString()} of other examples than the batch's; expected each example's own loss, computed from ` +
+      'the batch that the loss is given.',
   );
 }
 
@@ -145,11 +158,12 @@ export function writeGradient(
   gradient: Tensor,
   accumulate: boolean,
 ): void {
+  const { recorder } = params.engine;
   for (const entry of params.entries) {
     const out = gradient.address + entry.offset * 4;
     let written = accumulate;
     for (const { use, rule } of uses.get(entry) ?? []) {
-      rule.weightedSum(use, 0, out, written);
+      recorder.own(() => rule.weightedSum(use, 0, out, written));
       written = true;
     }
     if (!written) params.engine.kernels.fill(out, 0, entry.size);

@@ -1,8 +1,19 @@
+import { rememberIndices } from './batch.js';
 import type { Engine } from './engine.js';
 import { GradshapeError } from './errors.js';
 import type { Block } from './memory.js';
 import { checkSeed } from './random.js';
-import { type BlockTensor, type Examples, type Shape, showShape, sizeOf, type Tensor } from './tensor.js';
+import {
+  type BlockTensor,
+  type Examples,
+  markExamples,
+  markGathered,
+  readError,
+  type Shape,
+  showShape,
+  sizeOf,
+  type Tensor,
+} from './tensor.js';
 
 /** Labelled examples as plain values, row by row. */
 export interface LabelledSet {
@@ -32,6 +43,8 @@ export interface BatchOptions {
   readonly seed?: number;
   /** The step, counted from 0. @default 0 */
   readonly step?: number;
+  /** The group that each example's gradient is summed in, where the lot's drawing decides it: see `lotGroups`. */
+  readonly groups?: Int32Array;
 }
 
 /** A batch: tensors whose axis 0 is the examples. */
@@ -48,6 +61,8 @@ const normChunk = 256;
 const segmentWords = 6;
 
 interface Segment {
+  /** Stands for these examples in every set that has them. */
+  readonly identity: object;
   readonly block: Block;
   readonly dtype: 'u8' | 'f32';
   readonly count: number;
@@ -55,46 +70,56 @@ interface Segment {
   readonly owned: boolean;
 }
 
+let sharedSegments: (set: Dataset) => Segment[];
+
 /**
  * Examples in the engine's memory, as one or several segments of bytes or floats; batches are gathered by index.
  * Made by `engine.dataset`, freed by `free()`.
  */
 export class Dataset {
   readonly count: number;
-  private norms: BlockTensor | null = null;
+  readonly #segments: readonly Segment[];
+  #norms: BlockTensor | null = null;
+
+  static {
+    // For a set composed on top of this one. Nobody else may reach the numbers: their norms are computed once.
+    sharedSegments = (set) => set.#segments.map((segment) => ({ ...segment, owned: false }));
+  }
 
   constructor(
     readonly engine: Engine,
     readonly shape: Shape,
-    private readonly segments: readonly Segment[],
+    segments: readonly Segment[],
     private readonly labels: BlockTensor,
     private readonly table: BlockTensor,
   ) {
     this.count = labels.size;
+    this.#segments = segments;
   }
 
-  /** A copy of all labels. */
+  /** What the examples come from, for telling sets apart that share a base: an object for each part, the same in every set. */
+  get origins(): readonly object[] {
+    return this.#segments.map(({ identity }) => identity);
+  }
+
+  /** A copy of all labels. @throws EXAMPLES_READ inside a loss under `perExample` */
   get y(): Int32Array {
+    if (this.engine.recorder.examplesApart) throw readError(this.labels);
     return this.labels.values() as Int32Array;
-  }
-
-  /** The segments, for a set composed on top of this one. */
-  get shared(): readonly Segment[] {
-    return this.segments.map((segment) => ({ ...segment, owned: false }));
   }
 
   /**
    * The examples of these indices, in the open scope: x f32 [batch, ...shape] (scaled), y i32 [batch].
    * @throws INDEX_OUT_OF_RANGE, SEED_INVALID
    */
-  batch(indices: ArrayLike<number>, { seed, step = 0 }: BatchOptions = {}): Batch {
+  batch(indices: ArrayLike<number>, { seed, step = 0, groups }: BatchOptions = {}): Batch {
     const { engine } = this;
     const n = indices.length;
     if (seed !== undefined) checkSeed('batch', seed);
     if (!(Number.isSafeInteger(step) && step >= 0)) {
       throw new GradshapeError('STEP_INVALID', `batch: step is ${step}; expected a whole number from 0.`);
     }
-    if (this.segments.some(({ block }) => !block.alive)) {
+    if (this.#segments.some(({ block }) => !block.alive)) {
       throw new GradshapeError(
         'TENSOR_USED_LATE',
         'batch: the data set, or the base that it shares, was freed; free a base after the sets composed on it.',
@@ -109,7 +134,8 @@ export class Dataset {
         );
       }
     }
-    const at = engine.tensor(indices, [n], 'i32');
+    const ids = new Int32Array(indices);
+    const at = engine.tensor(ids, [n], 'i32');
     const x = engine.allocate([n, ...this.shape], 'f32', 'batch');
     const y = engine.allocate([n], 'i32', 'batch');
     if (n > 0) {
@@ -120,21 +146,34 @@ export class Dataset {
         n,
         sizeOf(this.shape),
         this.table.address,
-        this.segments.length,
+        this.#segments.length,
       );
       kernels.gatherI32(y.address, at.address, n, this.labels.address);
     }
-    const examples: Examples = { indices: at, random: seed === undefined ? null : { seed, step } };
-    x.examples = examples;
-    y.examples = examples;
-    x.gathered = { squaredNorms: () => this.squaredNorms(), indices: at, intact: true };
+    const examples: Examples = {
+      indices: at,
+      random: seed === undefined ? null : { seed, step },
+      groups: groups ?? null,
+      source: this,
+    };
+    rememberIndices(examples, ids);
+    for (const tensor of [x, y, at]) markExamples(tensor, examples);
+    const gathered = {
+      squaredNorms: () => this.squaredNorms(),
+      indices: at,
+      size: x.size,
+      intact: true,
+      changes: 0,
+    };
+    markGathered(x, gathered);
+    markGathered(at, gathered);
     return { x, y };
   }
 
   /** ‖x‖² of every example, f64 [count]: what the ghost norms of a first layer need, computed once. */
   private squaredNorms(): Tensor {
-    this.norms ??= this.computeSquaredNorms();
-    return this.norms;
+    this.#norms ??= this.computeSquaredNorms();
+    return this.#norms;
   }
 
   private computeSquaredNorms(): BlockTensor {
@@ -153,10 +192,10 @@ export class Dataset {
 
   /** Frees the set's memory; a base that it shares with another set stays. */
   free(): void {
-    for (const segment of this.segments) if (segment.owned) segment.block.free();
+    for (const segment of this.#segments) if (segment.owned) segment.block.free();
     this.labels.free();
     this.table.free();
-    this.norms?.free();
+    this.#norms?.free();
   }
 
   [Symbol.dispose](): void {
@@ -183,7 +222,7 @@ export function createDataset(engine: Engine, set: LabelledSet | ComposedSet): D
   checkLabels(ownLabels, ownLabels.length);
   const labels = composed.y ?? ownLabels;
   checkLabels(labels, ownLabels.length);
-  const segments = base instanceof Dataset ? [...base.shared] : [];
+  const segments = base instanceof Dataset ? [...sharedSegments(base)] : [];
   const tables: BlockTensor[] = [];
   try {
     for (const part of parts) segments.push(upload(engine, part));
@@ -276,7 +315,7 @@ function upload(engine: Engine, set: LabelledSet): Segment {
   if (x instanceof Uint8Array) {
     const block = engine.memory.block(x.length, purpose);
     new Uint8Array(engine.memory.wasm.buffer, block.address, x.length).set(x);
-    return { block, dtype: 'u8', count, scale, owned: true };
+    return { identity: {}, block, dtype: 'u8', count, scale, owned: true };
   }
   const block = engine.memory.block(x.length * 4, purpose);
   new Float32Array(engine.memory.wasm.buffer, block.address, x.length).set(x);
@@ -289,7 +328,7 @@ function upload(engine: Engine, set: LabelledSet): Segment {
       `engine.dataset: ${x[bad]} in example ${Math.floor(bad / size)}, element ${bad % size}; expected finite numbers.`,
     );
   }
-  return { block, dtype: 'f32', count, scale, owned: true };
+  return { identity: {}, block, dtype: 'f32', count, scale, owned: true };
 }
 
 function segmentTable(engine: Engine, segments: readonly Segment[]): BlockTensor {

@@ -1,20 +1,24 @@
+import { batchOf, sliceBatch } from './batch.js';
 import { type BatchLoss, type BatchTensors, trace, writeGradient } from './batch-gradient.js';
-import { checkFlat, checkSums, type Weights, weightsTensor } from './checks.js';
+import { checkFlat, checkSums, type Weights } from './checks.js';
 import { GradshapeError } from './errors.js';
+import { GradientsSlice, type SliceableGradients, usedWeights, weightedSumsOf } from './gradients-slice.js';
 import type { Parameters } from './parameters.js';
 import { Norms, type PerExampleGradients } from './per-example.js';
-import { bytesPerElement, type Examples, type Shape, sizeOf, Tensor } from './tensor.js';
+import type { Tensor } from './tensor.js';
 
 /**
  * Per-example gradients one example at a time, recomputed for each question: slow, obviously right, and needing the
  * memory of one gradient. The oracle of the other strategies, and their fallback.
  */
-export class LoopGradients<B extends BatchTensors> implements PerExampleGradients {
+export class LoopGradients<B extends BatchTensors> implements SliceableGradients {
   readonly strategy = 'loop';
   readonly batch: number;
   readonly losses: Tensor;
   private readonly squared: Tensor;
   private readonly squaredByParameter: Tensor;
+  /** Examples whose gradients were not finite. */
+  private readonly discarded: number[] = [];
 
   constructor(
     private readonly loss: BatchLoss<B>,
@@ -23,28 +27,36 @@ export class LoopGradients<B extends BatchTensors> implements PerExampleGradient
     readonly fallback: string | null,
   ) {
     const { engine } = params;
-    this.batch = batchSize(examples);
+    const batch = batchOf(examples);
+    this.batch = batch.count;
     this.losses = engine.allocate([this.batch], 'f32', 'losses');
-    this.losses.examples = examplesOf(examples);
+    this.losses.examples = batch.examples;
     this.squared = engine.allocate([this.batch], 'f64', 'norms');
     this.squared.examples = this.losses.examples;
     this.squaredByParameter = engine.allocate([params.entries.length, this.batch], 'f64', 'norms');
     this.forEach((i, gradient, loss) => {
       this.losses.view()[i] = loss;
-      const byParameter = params.entries.map(({ offset, size }) =>
-        engine.kernels.squaredNorm(gradient.address + offset * 4, size),
-      );
-      this.squared.view()[i] = byParameter.reduce((sum, squared) => sum + squared, 0);
+      const byParameter = this.squaredNorms(gradient);
+      this.squared.view()[i] = total(byParameter);
       byParameter.forEach((squared, row) => {
         this.squaredByParameter.view()[row * this.batch + i] = squared;
       });
     });
   }
 
-  /** Visits every example's gradient, one at a time in a scope of its own. */
-  private forEach(visit: (i: number, gradient: Tensor, loss: number) => void): void {
+  private squaredNorms(gradient: Tensor): number[] {
+    const { engine, entries } = this.params;
+    return entries.map(({ offset, size }) => engine.kernels.squaredNorm(gradient.address + offset * 4, size));
+  }
+
+  /** Visits the examples' gradients, one at a time in a scope of its own. */
+  private forEach(
+    visit: (i: number, gradient: Tensor, loss: number) => void,
+    from = 0,
+    to = this.batch,
+  ): void {
     const { engine } = this.params;
-    for (let i = 0; i < this.batch; i++) {
+    for (let i = from; i < to; i++) {
       engine.scope(() => {
         const one = sliceBatch(this.examples, i, i + 1);
         const { losses, gradient } = this.gradientOf(one);
@@ -83,18 +95,42 @@ export class LoopGradients<B extends BatchTensors> implements PerExampleGradient
   }
 
   weightedSums(weights: readonly (Weights | null)[], into?: readonly Tensor[]): Tensor[] {
-    const { engine, size } = this.params;
     checkSums(weights, into, this.params);
-    const rows = weights.map((row) => row && weightsTensor(engine, row, this.batch));
-    const sums = into ?? rows.map(() => engine.full([size], 0));
-    this.forEach((i, gradient) => {
-      rows.forEach((row, g) => {
+    return weightedSumsOf(this, weights, into);
+  }
+
+  addRange(weights: Tensor | null, from: number, to: number, into: Tensor): void {
+    const { engine, size } = this.params;
+    const used = weights && usedWeights(weights, this.discarded, from);
+    this.forEach(
+      (i, gradient) => {
+        this.checkMeasured(i, gradient);
         // Weight 0 leaves the example out, even where its gradient is not finite.
-        const weight = row === null ? 1 : row.view()[i]!;
-        if (weight !== 0) engine.kernels.addScaled(sums[g]!.address, gradient.address, weight, size);
-      });
-    });
-    return [...sums];
+        const weight = used === null ? 1 : used.view()[i - from]!;
+        if (weight !== 0) engine.kernels.addScaled(into.address, gradient.address, weight, size);
+      },
+      from,
+      to,
+    );
+  }
+
+  /** The gradient that is added must be the one that was measured. @throws LOSS_NOT_REPEATABLE */
+  private checkMeasured(i: number, gradient: Tensor): void {
+    const [measured, now] = [this.squared.view()[i]!, total(this.squaredNorms(gradient))];
+    if (Object.is(measured, now)) return;
+    throw new GradshapeError(
+      'LOSS_NOT_REPEATABLE',
+      `perExample: the gradient of example ${i} had norm ${Math.sqrt(measured)} when it was measured, and ${Math.sqrt(now)} when it was added; ` +
+        "expected a loss that gives the same for the same example. Draw what is random before the loss, or from the batch's own randomness (dropout).",
+    );
+  }
+
+  slice(from: number, to: number): PerExampleGradients {
+    return new GradientsSlice(this, from, to);
+  }
+
+  get size(): number {
+    return this.params.size;
   }
 
   array(): Tensor {
@@ -102,73 +138,17 @@ export class LoopGradients<B extends BatchTensors> implements PerExampleGradient
     const whole = engine.allocate([this.batch, size], 'f32', 'per-example gradients');
     whole.examples = this.losses.examples;
     this.forEach((i, gradient) => {
-      whole.view().set(gradient.view(), i * size);
+      if (this.discarded.includes(i)) engine.kernels.fill(whole.address + i * size * 4, 0, size);
+      else whole.view().set(gradient.view(), i * size);
     });
     return whole;
   }
 
-  /** Nothing to do: sums leave out what has weight 0. */
-  discardNonFinite(): void {}
-}
-
-function tensorsOf(batch: BatchTensors): Tensor[] {
-  return Object.values(batch).filter(
-    (value): value is Tensor => value instanceof Tensor && value.examples !== null,
-  );
-}
-
-function examplesOf(batch: BatchTensors): Examples {
-  const examples = tensorsOf(batch)[0]?.examples;
-  if (!examples) {
-    throw new GradshapeError(
-      'NOT_A_BATCH',
-      'perExample: the batch holds no tensor whose axis 0 is the examples. Take it with data.batch(indices), or mark yours with asExamples(tensor).',
-    );
+  discardNonFinite(): void {
+    if (this.discarded.length > 0) return;
+    const squared = this.squared.view();
+    for (let i = 0; i < squared.length; i++) if (!Number.isFinite(squared[i])) this.discarded.push(i);
   }
-  return examples;
 }
 
-function batchSize(batch: BatchTensors): number {
-  examplesOf(batch);
-  return tensorsOf(batch)[0]!.shape[0]!;
-}
-
-/** The examples from..to of a batch, as views. @throws INDEX_OUT_OF_RANGE */
-export function sliceBatch<B extends BatchTensors>(batch: B, from: number, to: number): B {
-  const count = batchSize(batch);
-  if (!(Number.isInteger(from) && Number.isInteger(to) && from >= 0 && from <= to && to <= count)) {
-    throw new GradshapeError(
-      'INDEX_OUT_OF_RANGE',
-      `sliceBatch: from ${from} to ${to} of a batch of ${count}; expected whole numbers, 0 ≤ from ≤ to ≤ ${count}.`,
-    );
-  }
-  const slices = new Map<Examples, Examples>();
-  const slice = (tensor: Tensor): Tensor => {
-    const shape: Shape = [to - from, ...tensor.shape.slice(1)];
-    tensor.changed(); // through the slice
-    const rowBytes = sizeOf(tensor.shape.slice(1)) * bytesPerElement(tensor.dtype);
-    return new Tensor(tensor.engine, shape, tensor.dtype, tensor.address + from * rowBytes, tensor.owner);
-  };
-  const entries = Object.entries(batch).map(([name, value]) => {
-    if (!(value instanceof Tensor) || value.examples === null) return [name, value];
-    const whole = value.examples;
-    const part = slices.get(whole) ?? { ...whole, indices: whole.indices && slice(whole.indices) };
-    slices.set(whole, part);
-    const view = slice(value);
-    view.examples = part;
-    return [name, view];
-  });
-  return Object.fromEntries(entries) as B;
-}
-
-/**
- * Marks axis 0 of a tensor as the examples of a batch, for batches that don't come from a data set.
- * @throws SHAPE_MISMATCH
- */
-export function asExamples(tensor: Tensor): Tensor {
-  if (tensor.rank === 0) {
-    throw new GradshapeError('SHAPE_MISMATCH', 'asExamples: the tensor has shape []; expected [batch, ...].');
-  }
-  tensor.examples ??= { indices: null, random: null };
-  return tensor;
-}
+const total = (terms: readonly number[]): number => terms.reduce((sum, term) => sum + term, 0);

@@ -1,11 +1,12 @@
 import { type BatchLoss, type BatchTensors, type RuledUse, trace } from './batch-gradient.js';
-import { checkFlat, checkSums, type Weights, weightsTensor } from './checks.js';
+import { checkFlat, checkSums, type Weights } from './checks.js';
 import type { Engine } from './engine.js';
 import { GradshapeError } from './errors.js';
+import { GradientsSlice, type SliceableGradients, usedWeights, weightedSumsOf } from './gradients-slice.js';
 import { LoopGradients } from './loop-gradients.js';
 import type { Use } from './op.js';
 import type { ParameterEntry, Parameters } from './parameters.js';
-import { bytesPerElement, type Tensor } from './tensor.js';
+import { bytesPerElement, changesOf, type Tensor } from './tensor.js';
 
 /**
  * How per-example gradients are made: one example at a time (`loop`), all of them in memory (`materialize`), or never
@@ -49,19 +50,25 @@ export interface PerExampleGradients {
   /** f32 [batch] */
   readonly losses: Tensor;
   readonly batch: number;
-  /** ‖gᵢ‖ over all trainable parameters, or over one. @throws PARAMETER_UNKNOWN */
+  /**
+   * ‖gᵢ‖ over all trainable parameters, or over one; where a gradient is a sum over positions that is never formed, what its
+   * rounding can add to it is counted, so that no more is summed than was measured. @throws PARAMETER_UNKNOWN
+   */
   norms(parameter?: string): Norms;
   /** ⟨gᵢ, direction⟩, f64 [batch]; `direction` is flat, laid out like the parameters. */
   dots(direction: Tensor): Tensor;
   /**
-   * Σᵢ wᵢ·gᵢ for each row of weights: flat tensors laid out like the parameters, 0 for frozen ones.
-   * @param weights null: all ones
+   * Σᵢ wᵢ·gᵢ for each row of weights: flat tensors laid out like the parameters, 0 for frozen ones. More than 320 examples are
+   * summed in groups, and the groups in float64 (docs/arithmetic.md).
+   * @param weights finite numbers, 0 where `norms()` has said that a gradient is not finite; null: all ones
    * @param into tensors to add to, one a row; default: new ones in the open scope
    */
   weightedSums(weights: readonly (Weights | null)[], into?: readonly Tensor[]): Tensor[];
   /** All gradients, f32 [batch, parameters]. */
   array(): Tensor;
-  /** Makes the gradients that are not finite count as 0 in sums that give them weight 0. */
+  /** The gradients of the examples from…to−1, as views. */
+  slice(from: number, to: number): PerExampleGradients;
+  /** Makes the gradients that are not finite 0: they add nothing to sums, whatever their weights. Their norms stay as they were. */
   discardNonFinite(): void;
 }
 
@@ -107,7 +114,7 @@ type Held =
   | { readonly entry: ParameterEntry; readonly kind: 'ghost'; readonly of: RuledUse }
   | { readonly entry: ParameterEntry; readonly kind: 'rows'; readonly rows: Tensor };
 
-class RuledGradients implements PerExampleGradients {
+class RuledGradients implements SliceableGradients {
   readonly fallback: string | null;
   readonly batch: number;
   private readonly engine: Engine;
@@ -115,8 +122,12 @@ class RuledGradients implements PerExampleGradients {
   /** All gradients in one array, under `materialize`. */
   private readonly whole: Tensor | null;
   private readonly known = new Map<string, Norms>();
+  /** What `changes` was when norms were first measured. */
+  private measured: number | null = null;
   /** Examples whose gradients were not finite. */
   private discarded: readonly number[] = [];
+  /** Whether all of those are known and discarded. */
+  private allFinite = false;
 
   constructor(
     private readonly params: Parameters,
@@ -142,7 +153,8 @@ class RuledGradients implements PerExampleGradients {
   private hold(entry: ParameterEntry): Held {
     const uses = this.uses.get(entry)!;
     const of = uses[0]!;
-    if (uses.length === 1 && of.rule.ghost?.cheaper(of.use)) return { entry, kind: 'ghost', of };
+    const ghost = uses.length === 1 && of.rule.ghost?.addRange !== undefined && of.rule.ghost.cheaper(of.use);
+    if (ghost) return { entry, kind: 'ghost', of };
     const rows = this.engine.allocate(
       [this.batch, entry.size],
       'f32',
@@ -153,8 +165,10 @@ class RuledGradients implements PerExampleGradients {
   }
 
   private instantiate(entry: ParameterEntry, out: number, stride: number): void {
-    this.uses.get(entry)!.forEach((ruled, i) => {
-      ruled.rule.instantiate(this.useOf(ruled), out, stride, i > 0);
+    this.engine.recorder.own(() => {
+      this.uses.get(entry)!.forEach((ruled, i) => {
+        ruled.rule.instantiate(this.useOf(ruled), out, stride, i > 0);
+      });
     });
   }
 
@@ -172,10 +186,20 @@ class RuledGradients implements PerExampleGradients {
     const key = parameter ?? '';
     let norms = this.known.get(key);
     if (norms === undefined || !norms.squared.owner.alive) {
+      this.measured ??= this.changes();
       norms = new Norms(this.squaredNorms(parameter));
       this.known.set(key, norms);
     }
     return norms;
+  }
+
+  /** How often what the gradients are made of may have been changed in place. */
+  private changes(): number {
+    let total = 0;
+    for (const uses of this.uses.values()) {
+      for (const { use } of uses) for (const input of use.inputs) total += changesOf(input);
+    }
+    return total;
   }
 
   private squaredNorms(parameter: string | undefined): Tensor {
@@ -194,9 +218,21 @@ class RuledGradients implements PerExampleGradients {
     this.params.get(parameter);
     const entry = this.params.entries.find(({ name }) => name === parameter)!;
     const held = this.heldOf(entry);
-    if (held?.kind === 'ghost') held.of.rule.ghost!.squaredNorms(held.of.use, squared.address);
+    if (held?.kind === 'ghost') this.engine.recorder.own(() => this.ghostNorms(held, squared));
     else if (held) kernels.rowSquaredNorms(squared.address, held.rows.address, this.batch, entry.size, 0);
     return squared;
+  }
+
+  private ghostNorms({ entry, of: { rule, use } }: Held & { kind: 'ghost' }, squared: Tensor): void {
+    const ghost = rule.ghost!;
+    const positions = ghost.positions(use);
+    if (positions === 1) {
+      ghost.squaredNorms(use, squared.address, 0);
+      return;
+    }
+    const terms = this.examplesTensor();
+    ghost.squaredNorms(use, squared.address, terms.address);
+    raiseNorms(squared.view() as Float64Array, terms.view() as Float64Array, positions, entry.size);
   }
 
   /** What is held of a parameter; under `materialize`, its columns of the array. Undefined when the loss doesn't use it. */
@@ -237,7 +273,7 @@ class RuledGradients implements PerExampleGradients {
         addRows(held.rows.address, size, along, size);
       } else {
         const part = this.examplesTensor();
-        held.of.rule.ghost!.dots(held.of.use, along, part.address);
+        this.engine.recorder.own(() => held.of.rule.ghost!.dots(held.of.use, along, part.address));
         this.engine.kernels.sumF64(total.address, part.address, this.batch);
       }
     }
@@ -246,33 +282,37 @@ class RuledGradients implements PerExampleGradients {
 
   weightedSums(weights: readonly (Weights | null)[], into?: readonly Tensor[]): Tensor[] {
     checkSums(weights, into, this.params);
-    return weights.map((row, i) => {
-      const at = row === null ? 0 : weightsTensor(this.engine, row, this.batch).address;
-      const out = into?.[i] ?? this.engine.allocate([this.params.size], 'f32', 'weightedSums');
-      this.weightedSum(at, out, into !== undefined);
-      return out;
+    return weightedSumsOf(this, weights, into);
+  }
+
+  addRange(weights: Tensor | null, from: number, to: number, into: Tensor): void {
+    const { engine, params } = this;
+    const { kernels } = engine;
+    const given = weights ?? engine.full([to - from], 1);
+    if (this.measured !== null && this.measured !== this.changes()) throw batchChanged();
+    this.leaveOut(given, from);
+    const at = usedWeights(given, this.discarded, from).address;
+    const columnSums = (out: number, rows: Tensor, size: number): void =>
+      kernels.columnSums(out, rows.address + from * size * 4, at, to - from, size, 1);
+    if (this.whole !== null) {
+      columnSums(into.address, this.whole, params.size);
+      return;
+    }
+    this.engine.recorder.own(() => {
+      for (const held of this.held) {
+        const out = into.address + held.entry.offset * 4;
+        if (held.kind === 'rows') columnSums(out, held.rows, held.entry.size);
+        else held.of.rule.ghost!.addRange(this.useOf(held.of), at, from, to, out);
+      }
     });
   }
 
-  /** @param weights their address; 0: all ones */
-  private weightedSum(weights: number, out: Tensor, accumulate: boolean): void {
-    const { kernels } = this.engine;
-    const add = accumulate ? 1 : 0;
-    if (this.whole !== null) {
-      kernels.columnSums(out.address, this.whole.address, weights, this.batch, this.params.size, add);
-      return;
-    }
-    if (!accumulate) this.fillUncovered(out);
-    for (const held of this.held) {
-      const at = out.address + held.entry.offset * 4;
-      if (held.kind === 'ghost') held.of.rule.weightedSum(this.useOf(held.of), weights, at, accumulate);
-      else kernels.columnSums(at, held.rows.address, weights, this.batch, held.entry.size, add);
-    }
+  slice(from: number, to: number): PerExampleGradients {
+    return new GradientsSlice(this, from, to);
   }
 
-  private fillUncovered(out: Tensor): void {
-    const covered = this.held.reduce((sum, { entry }) => sum + entry.size, 0);
-    if (covered < this.params.size) this.engine.kernels.fill(out.address, 0, this.params.size);
+  get size(): number {
+    return this.params.size;
   }
 
   array(): Tensor {
@@ -280,8 +320,22 @@ class RuledGradients implements PerExampleGradients {
   }
 
   discardNonFinite(): void {
-    if (this.discarded.length > 0) return;
-    this.discarded = nonFiniteExamples(this.norms());
+    if (this.allFinite) return;
+    this.discard(nonFiniteExamples(this.norms()));
+    this.allFinite = true;
+  }
+
+  /** Weight 0 leaves an example out, even if its gradient is not finite: where its norm says so, it is discarded. */
+  private leaveOut(weights: Tensor, from: number): void {
+    const norms = this.known.get('');
+    if (this.allFinite || norms === undefined) return;
+    const values = weights.view();
+    const bad = nonFiniteExamples(norms).filter((i) => values[i - from] === 0 && !this.discarded.includes(i));
+    if (bad.length > 0) this.discard([...this.discarded, ...bad]);
+  }
+
+  private discard(examples: readonly number[]): void {
+    this.discarded = examples;
     // A weight of 0 times NaN is NaN: the numbers themselves must go.
     if (this.whole !== null) this.clearDiscarded(this.whole);
     for (const held of this.held) if (held.kind === 'rows') this.clearDiscarded(held.rows);
@@ -313,10 +367,37 @@ class RuledGradients implements PerExampleGradients {
   }
 }
 
+function batchChanged(): GradshapeError {
+  return new GradshapeError(
+    'BATCH_CHANGED',
+    "perExample: a view or the address of the batch's numbers was taken after the gradients' norms were measured, so that sums may be of other " +
+      'gradients; expected batches to be changed before perExample, and read with values().',
+  );
+}
+
 /** Indices within the batch of the examples whose gradient norm is not finite. */
 function nonFiniteExamples(norms: Norms): number[] {
   const found: number[] = [];
   const squared = norms.squared.view();
   for (let i = 0; i < squared.length; i++) if (!Number.isFinite(squared[i])) found.push(i);
   return found;
+}
+
+/** Half a unit in the last place of float32 and of float64. */
+const u = 1 / 16777216;
+const u64 = 1 / 9007199254740992;
+
+/**
+ * What a sum over T positions is at most, in the float32 in which it is added, from what it is measured to be in float64. With
+ * ρ = Σ_t ‖a_t‖‖b_t‖ the measured square is right to (d + T²)·2⁻⁵³·ρ², and forming the gradient rounds it by at most
+ * (T + 3)·2⁻²⁴·ρ (docs/arithmetic.md, lemmas 1 and 2). Only where positions cancel is that more than rounding.
+ */
+function raiseNorms(squared: Float64Array, terms: Float64Array, positions: number, size: number): void {
+  const measured = (size + positions * positions) * u64;
+  const formed = (positions + 3) * u;
+  for (let i = 0; i < squared.length; i++) {
+    const scale = terms[i]!;
+    const norm = Math.sqrt(squared[i]! + measured * scale * scale) + formed * scale;
+    squared[i] = norm * norm;
+  }
 }

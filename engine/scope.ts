@@ -1,6 +1,6 @@
 import { GradshapeError } from './errors.js';
 import { type ArenaMark, align, alignment, type LinearMemory, type Owner } from './memory.js';
-import { bytesPerElement, Tensor } from './tensor.js';
+import { addressOf, bytesPerElement, moveTo, Tensor } from './tensor.js';
 
 /** One level of the arena: everything made in it is freed when it ends. */
 export class Scope implements Owner {
@@ -61,7 +61,7 @@ export class Scopes {
     for (const { start, end, tensors } of pieces) {
       const to = this.memory.arenaAllocate(end - start, 'engine.scope');
       new Uint8Array(this.memory.wasm.buffer).copyWithin(to, start, end);
-      for (const { tensor, address } of tensors) tensor.moveTo(to + address - start, scope.parent!);
+      for (const { tensor, address } of tensors) moveTo(tensor, to + address - start, scope.parent!);
     }
   }
 
@@ -72,7 +72,7 @@ export class Scopes {
   private piecesOf(survivors: readonly Tensor[]): Piece[] {
     const pieces: Piece[] = [];
     const order = (address: number): number => this.memory.arenaOrder(address);
-    const places = survivors.map((tensor) => ({ tensor, address: tensor.address }));
+    const places = survivors.map((tensor) => ({ tensor, address: addressOf(tensor) }));
     places.sort((a, b) => order(a.address) - order(b.address));
     for (const place of places) {
       const { tensor, address } = place;

@@ -1,7 +1,8 @@
 import { GradshapeError } from './errors.js';
+import { checkBackward } from './example-check.js';
 import type { Backward, Op } from './op.js';
 import { add } from './ops/arithmetic.js';
-import { sameShape, showShape, Tensor } from './tensor.js';
+import { isMixed, markExamples, readError, sameShape, showShape, Tensor } from './tensor.js';
 
 /** One op that ran while a watched tensor reached it. */
 export interface TapeRecord {
@@ -10,18 +11,87 @@ export interface TapeRecord {
   readonly attributes: unknown;
   readonly output: Tensor;
   readonly saved: readonly Tensor[];
+  /** Whether it ran in a loss that must keep examples apart. */
+  readonly examplesApart: boolean;
 }
 
 /** Records the ops between watched tensors and a result. Recordings nest, for gradients of gradients. */
 export class Recorder {
-  /** While true, an op that mixes the batch's examples is an error. */
+  /** While true, a loss runs under `perExample`: an op that mixes the batch's examples is an error, and so is reading them. */
   examplesApart = false;
+  /** How many of the table's own ops are running, forward or backward: what they read doesn't get out. */
+  inside = 0;
+  /** While a user's op runs in such a loss: the tensors that it was given, and what ops make of them in it. */
+  private lent: Set<Tensor> | null = null;
   private readonly records: TapeRecord[] = [];
   private depth = 0;
   private serial = 0;
 
   get active(): boolean {
     return this.depth > 0;
+  }
+
+  /**
+   * Runs a part of a user's op. Where it counts (`guarded`), it may use the examples that it was given, and no others: they
+   * would be there, too, when it is tried with one example alone.
+   */
+  lend<T>(tensors: readonly Tensor[], body: () => T, guarded = this.examplesApart): T {
+    if (!guarded) return body();
+    const before = { lent: this.lent, inside: this.inside };
+    this.lent = new Set(tensors);
+    for (const { examples } of tensors) if (examples?.indices) this.lent.add(examples.indices);
+    this.inside = 0;
+    try {
+      return body();
+    } finally {
+      Object.assign(this, before);
+    }
+  }
+
+  /** An op in a user's op may compute from the examples that were lent. @throws EXAMPLES_READ */
+  checkLent(inputs: readonly Tensor[]): void {
+    if (this.lent === null) return;
+    for (const input of inputs) if (!this.isOpen(input)) throw readError(input);
+  }
+
+  /** What it makes of them is lent too. */
+  lendResult(inputs: readonly Tensor[], output: Tensor): void {
+    if (this.lent !== null && inputs.every((input) => this.isOpen(input))) this.lent.add(output);
+  }
+
+  /** Whether a loss under `perExample`, or a user's op in it, may read a tensor's numbers. */
+  mayRead(tensor: Tensor): boolean {
+    return this.lent === null ? !this.examplesApart : this.isOpen(tensor);
+  }
+
+  private isOpen(tensor: Tensor): boolean {
+    return (tensor.examples === null && !isMixed(tensor)) || this.lent!.has(tensor);
+  }
+
+  /** Whether it may be said whose rows a tensor's are: in a loss under `perExample` by ops alone, and of what is nobody's yet. */
+  maySetExamples(tensor: Tensor): boolean {
+    if (this.inside > 0) return true;
+    return this.lent === null ? !this.examplesApart : tensor.examples === null && !isMixed(tensor);
+  }
+
+  /** Runs `body`, and takes what it recorded off the tape. */
+  forget(body: () => void): void {
+    const { length } = this.records;
+    try {
+      body();
+    } finally {
+      this.records.length = length;
+    }
+  }
+
+  /** Runs code of the engine's own: it may read the batch, tells nobody, and doesn't change it. */
+  own(body: () => void): void {
+    this.inside++;
+    try {
+      body();
+    } finally {
+      this.inside--;
+    }
   }
 
   /** Called by every op. */
@@ -34,7 +104,8 @@ export class Recorder {
   ): void {
     if (this.depth === 0 || !inputs.some((input) => input.recording === this.serial)) return;
     output.recording = this.serial;
-    this.records.push({ op, inputs, attributes, output, saved });
+    const { examplesApart } = this;
+    this.records.push({ op, inputs, attributes, output, saved, examplesApart });
   }
 
   /**
@@ -96,13 +167,36 @@ export function backward(
         reaching.has(input) &&
         !(collect !== undefined && wanted.has(input) && collect(record, argument, dOutput)),
     );
-    if (needs.includes(true)) propagate(record, dOutput, needs, gradients);
+    const results = needs.includes(true) ? propagate(record, dOutput, needs, gradients) : [];
+    const { own } = record.op;
+    if (own !== undefined && record.examplesApart && record.output.examples !== null) {
+      checkBackward(record, own, { arriving, dOutput, needs, results });
+    }
   }
   return gradients;
 }
 
-function beforeActivation(record: TapeRecord, dOutput: Tensor): Tensor {
-  return record.op.beforeActivation?.({ ...context(record), dOutput }) ?? dOutput;
+/** Runs a part of an op's backward: the table's ops may read what they like, a user's what they are given. */
+function within<T>(
+  { op, inputs, output, saved, examplesApart }: TapeRecord,
+  gradient: Tensor,
+  body: () => T,
+): T {
+  const { recorder } = output.engine;
+  if (op.own !== undefined)
+    return recorder.lend([...inputs, output, ...saved, gradient], body, examplesApart);
+  recorder.inside++;
+  try {
+    return body();
+  } finally {
+    recorder.inside--;
+  }
+}
+
+function beforeActivation(record: TapeRecord, arriving: Tensor): Tensor {
+  const { op } = record;
+  if (op.beforeActivation === undefined) return arriving;
+  return within(record, arriving, () => op.beforeActivation!({ ...context(record), dOutput: arriving }));
 }
 
 function context(record: TapeRecord): Omit<Backward<unknown>, 'dOutput' | 'needs' | 'recorded'> {
@@ -116,16 +210,18 @@ function propagate(
   dOutput: Tensor,
   needs: readonly boolean[],
   gradients: Map<Tensor, Tensor>,
-): void {
+): readonly (Tensor | null)[] {
   const { op, inputs, output } = record;
-  const recorded = output.engine.recorder.active;
+  const { active: recorded, examplesApart } = output.engine.recorder;
   if (recorded && op.secondOrder !== true) {
     throw new GradshapeError(
       'NO_SECOND_ORDER',
       `${op.name}: its gradient can't be differentiated again: ${op.secondOrder}.`,
     );
   }
-  const results = op.backward({ ...context(record), dOutput, needs, recorded });
+  const results = within(record, dOutput, () =>
+    op.backward({ ...context(record), dOutput, needs, recorded }),
+  );
   if (!Array.isArray(results)) {
     throw new GradshapeError(
       'BACKWARD_INVALID',
@@ -152,9 +248,17 @@ function propagate(
         `${op.name}: backward returned ${String(gradient)} as the gradient of input ${i}; expected an f32 tensor of its shape, ${showShape(input.shape)}, or null.`,
       );
     }
+    if (examplesApart && output.examples !== null && gradient.examples !== output.examples) {
+      throw new GradshapeError(
+        'EXAMPLES_MIXED',
+        `${op.name}: its gradient to input ${i} is no longer the examples', and inside perExample every example's loss must depend on that ` +
+          'example alone; expected backward to be written with table ops, and no gradient to what all examples share.',
+      );
+    }
     const earlier = gradients.get(input);
     gradients.set(input, earlier === undefined ? gradient : add(earlier, gradient));
   }
+  return results;
 }
 
 /**
@@ -188,7 +292,8 @@ export function gradients(
         );
       }
       const seed = engine.full(value.shape, 1);
-      seed.examples = value.examples;
+      markExamples(seed, value.examples);
+      engine.recorder.lendResult([value], seed);
       const found = backward(tape, value, seed, new Set(inputs));
       return { value, gradients: inputs.map((input) => found.get(input) ?? engine.full(input.shape, 0)) };
     },

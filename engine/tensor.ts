@@ -11,7 +11,7 @@ export type Shape = readonly number[];
 /** The host-side array of a dtype. */
 export type HostArray = Float32Array | Int32Array | Float64Array;
 
-const hostArrays = { f32: Float32Array, i32: Int32Array, f64: Float64Array } as const;
+export const hostArrays = { f32: Float32Array, i32: Int32Array, f64: Float64Array } as const;
 
 /** @throws DTYPE_MISMATCH */
 export function checkDType(caller: string, dtype: DType): void {
@@ -66,39 +66,112 @@ export interface Examples {
   readonly indices: Tensor | null;
   /** Seed and step of the run, for dropout; null where none were given. */
   readonly random: { readonly seed: number; readonly step: number } | null;
+  /** The group that each example is summed in, one number an example. @default see `Grouping` */
+  readonly groups?: Int32Array | null;
+  /** The data set that they come from. */
+  readonly source?: { readonly count: number } | null;
 }
 
-/** Rows that were copied from a data set, whose norms are known once for all. */
+/** A batch that was copied from a data set, whose rows' norms are known once for all. All aliases of its bytes share it. */
 export interface Gathered {
   /** f64: the squared norm of every example of the set. */
   readonly squaredNorms: () => Tensor;
   /** i32: which examples the rows are. */
   readonly indices: Tensor;
-  /** Until somebody takes a view or a slice, through which the rows could change, or changes them in place. */
+  /** How many numbers the batch has. */
+  readonly size: number;
+  /** Until somebody takes a view or an address, through which the rows could change. */
   intact: boolean;
+  /** How often somebody did. */
+  changes: number;
+}
+
+// What the engine does with tensors and its users can't: not exported from the package. Set by the class below.
+
+/** The address, for code that is known neither to tell of the examples nor to change the numbers. */
+export let addressOf: (tensor: Tensor) => number;
+/** Moves the tensor to another place; for scopes that hand their result to the parent. */
+export let moveTo: (tensor: Tensor, address: number, owner: Owner) => void;
+/** Says whose rows these are; `mixed` where they were computed from several examples of a batch. */
+export let markExamples: (tensor: Tensor, examples: Examples | null, mixed?: boolean) => void;
+/** Says that the tensor is a batch copied from a data set, its indices, or made of its bytes. */
+export let markGathered: (tensor: Tensor, gathered: Gathered | null) => void;
+/** What is known of a tensor's rows, where they are still a data set's. */
+export let knownRows: (tensor: Tensor) => Gathered | null;
+/** Whether it is a tensor itself: a Proxy of one could say anything of its examples. */
+export let isTensor: (value: unknown) => value is Tensor;
+/** How often a batch copied from a data set, or an alias of it, may have been changed in place. */
+export let changesOf: (tensor: Tensor) => number;
+/** Whether a tensor was computed from several examples of a batch. */
+export let isMixed: (tensor: Tensor) => boolean;
+/** A tensor of the same bytes, or of some of them from `offset` on: what changes in one has changed in the other. */
+export let aliasOf: (tensor: Tensor, shape: Shape, offset?: number) => Tensor;
+
+/** For numbers that were read where they may not be. */
+export function readError(tensor: Tensor): GradshapeError {
+  return new GradshapeError(
+    'EXAMPLES_READ',
+    `${tensor.toString()}: its numbers, which are examples' or were computed from them, were read inside a loss under perExample, ` +
+      'where every example must be treated alone. Compute with operations instead (defineOp makes one of your own, which may read what ' +
+      'it is given), put what an example needs into the batch before, or read them after, outside the loss.',
+  );
 }
 
 /**
  * A shape, a dtype and an address in the engine's memory. Its numbers are read through views made on demand, since
  * views detach whenever the memory grows. It is good as long as its block is not freed and its scope has not ended.
+ *
+ * A loss under `perExample` must treat each example alone. There, outside of operations, the numbers and the address of a tensor
+ * that depends on the batch can't be had (`EXAMPLES_READ`): a program that saw them could make one example's loss of another's.
  */
 export class Tensor {
   readonly size: number;
-  /** Set when axis 0 is the examples of a batch. */
-  examples: Examples | null = null;
-  /** Set when the rows are a data set's as they are. */
-  gathered: Gathered | null = null;
   /** The number of the recording in which this tensor depends on a watched one; 0 for none. */
   recording = 0;
+  #location: number;
+  #holder: Owner;
+  #examples: Examples | null = null;
+  #gathered: Gathered | null = null;
+  #mixed = false;
+
+  static {
+    addressOf = (tensor) => tensor.#place();
+    markExamples = (tensor, examples, mixed = false) => {
+      tensor.#examples = examples;
+      tensor.#mixed = mixed;
+    };
+    moveTo = (tensor, address, owner) => {
+      tensor.#location = address;
+      tensor.#holder = owner;
+    };
+    markGathered = (tensor, gathered) => {
+      tensor.#gathered = gathered;
+    };
+    knownRows = (tensor) => {
+      const known = tensor.#gathered;
+      if (!known?.intact || !known.indices.#holder.alive || tensor.dtype !== 'f32') return null;
+      return tensor.size === known.size && tensor.shape[0] === known.indices.size ? known : null;
+    };
+    isTensor = (value): value is Tensor => value instanceof Tensor && #location in value;
+    changesOf = (tensor) => tensor.#gathered?.changes ?? 0;
+    isMixed = (tensor) => tensor.#mixed;
+    aliasOf = (tensor, shape, offset = 0) => {
+      const alias = new Tensor(tensor.engine, shape, tensor.dtype, tensor.#place() + offset, tensor.#holder);
+      alias.#gathered = tensor.#gathered;
+      return alias;
+    };
+  }
 
   constructor(
     readonly engine: Engine,
     readonly shape: Shape,
     readonly dtype: DType,
-    private location: number,
-    private holder: Owner,
+    location: number,
+    holder: Owner,
   ) {
     this.size = sizeOf(shape);
+    this.#location = location;
+    this.#holder = holder;
   }
 
   get rank(): number {
@@ -106,47 +179,80 @@ export class Tensor {
   }
 
   get owner(): Owner {
-    return this.holder;
+    return this.#holder;
   }
 
-  /** Byte offset in the linear memory. Throws `TENSOR_USED_LATE` when the bytes are no longer this tensor's. */
-  get address(): number {
-    if (!this.holder.alive) {
+  /** Set when axis 0 is the examples of a batch. In a loss under `perExample` only operations set it. */
+  get examples(): Examples | null {
+    return this.#examples;
+  }
+
+  set examples(examples: Examples | null) {
+    if (examples === this.#examples) return;
+    const { recorder } = this.engine;
+    if (!recorder.maySetExamples(this)) {
       throw new GradshapeError(
-        'TENSOR_USED_LATE',
-        `a tensor of shape ${showShape(this.shape)} is used too late: ${this.holder.ended}.`,
+        'EXAMPLES_READ',
+        `the examples of ${this.toString()} were set inside a loss under perExample; expected them to be what operations make them. ` +
+          'Put a tensor whose rows belong to the examples into the batch: { ...batch, mine: asExamples(mine, batch.x) }.',
       );
     }
-    return this.location;
+    this.#examples = examples;
+    this.#mixed = examples === null; // its numbers are still the batch's
+    recorder.lendResult([], this);
   }
 
-  /** Moves the tensor to another place; for scopes that hand their result to the parent. */
-  moveTo(address: number, owner: Owner): void {
-    this.location = address;
-    this.holder = owner;
+  /**
+   * Byte offset in the linear memory.
+   * @throws TENSOR_USED_LATE when the bytes are no longer this tensor's; EXAMPLES_READ
+   */
+  get address(): number {
+    if (this.#examples !== null || this.#gathered !== null || this.#mixed) this.#shown(true);
+    return this.#place();
   }
 
-  /** A live view of the numbers: only good until the next operation, since growing memory detaches it. */
+  #place(): number {
+    if (!this.#holder.alive) {
+      throw new GradshapeError(
+        'TENSOR_USED_LATE',
+        `a tensor of shape ${showShape(this.shape)} is used too late: ${this.#holder.ended}.`,
+      );
+    }
+    return this.#location;
+  }
+
+  /** Its numbers are about to be seen, or, where `writable`, changed. */
+  #shown(writable: boolean): void {
+    const { recorder } = this.engine;
+    if (recorder.inside > 0) return;
+    if ((this.#examples !== null || this.#mixed) && !recorder.mayRead(this)) throw readError(this);
+    if (writable) this.changed();
+  }
+
+  /** A live view of the numbers: only good until the next operation, since growing memory detaches it. @throws EXAMPLES_READ */
   view(): HostArray {
-    this.changed();
-    return this.window();
+    this.#shown(true);
+    return this.#window();
   }
 
   /** Says that the numbers may change in place: what was known of them no longer holds. */
   changed(): void {
-    if (this.gathered !== null) this.gathered.intact = false;
+    if (this.#gathered === null) return;
+    this.#gathered.intact = false;
+    this.#gathered.changes++;
   }
 
-  /** A copy of the numbers, row by row. */
+  /** A copy of the numbers, row by row. @throws EXAMPLES_READ */
   values(): HostArray {
-    return this.window().slice();
+    this.#shown(false);
+    return this.#window().slice();
   }
 
-  private window(): HostArray {
-    return new hostArrays[this.dtype](this.engine.memory.wasm.buffer, this.address, this.size);
+  #window(): HostArray {
+    return new hostArrays[this.dtype](this.engine.memory.wasm.buffer, this.#place(), this.size);
   }
 
-  /** The only number of a tensor of one element. */
+  /** The only number of a tensor of one element. @throws NOT_A_SCALAR, EXAMPLES_READ */
   item(): number {
     if (this.size !== 1) {
       throw new GradshapeError(
@@ -154,7 +260,8 @@ export class Tensor {
         `item(): the tensor has shape ${showShape(this.shape)}; expected one element. Use values() for more.`,
       );
     }
-    return this.window()[0]!;
+    this.#shown(false);
+    return this.#window()[0]!;
   }
 
   toString(): string {

@@ -7,7 +7,6 @@ import {
   calibrateNoiseMultiplier,
   createAccountant,
   formatStatement,
-  formatUpperBound,
   GradshapeError,
   type GroupCertificate,
   groupCertificate,
@@ -22,6 +21,7 @@ import { makeFolder } from './harness/files.js';
 import { parse, wholeNumber } from './harness/options.js';
 import {
   digits,
+  epsilonText,
   finite,
   isFinitePoint,
   lineFigure,
@@ -179,11 +179,6 @@ function epsilon(name: AccountantName, phases: PrivacyPhase[], delta: number): n
   return createAccountant(name, phases).epsilon(delta).epsilon;
 }
 
-/** ε in a table: five digits, rounded up. */
-function bound(epsilon: number): string {
-  return formatUpperBound(epsilon, 5);
-}
-
 interface NamedCalibration {
   name: AccountantName;
   sigma: number;
@@ -223,7 +218,7 @@ function calibrationTable({ targetEpsilon }: Options, calibrations: NamedCalibra
     note: 'Rounded up; never overshoots. That of GDP keeps an approximation within the target, not a bound.',
     columns: ['accountant', 'noise multiplier', 'ε'],
     rows: calibrations.map(({ name, sigma, epsilon }) => ({
-      cells: [name.toUpperCase(), String(sigma), bound(epsilon)],
+      cells: [name.toUpperCase(), String(sigma), epsilonText(epsilon)],
     })),
   };
 }
@@ -241,7 +236,7 @@ function accountantsTable(phases: PrivacyPhase[], delta: number): Table {
     columns: ['accountant', 'ε', 'kind', 'Rényi order'],
     rows: rows.map(({ label, accountant }) => {
       const { epsilon, kind, order } = accountant.epsilon(delta);
-      return { cells: [label, bound(epsilon), kind, order === undefined ? null : digits(order)] };
+      return { cells: [label, epsilonText(epsilon), kind, order === undefined ? null : digits(order)] };
     }),
   };
 }
@@ -250,7 +245,7 @@ function epochTable(rows: { epoch: number; epsilons: number[] }[]): Table {
   return {
     title: 'ε by epoch',
     columns: ['epoch', ...ACCOUNTANTS.map((name) => name.toUpperCase())],
-    rows: rows.map(({ epoch, epsilons }) => ({ cells: [epoch, ...epsilons.map(bound)] })),
+    rows: rows.map(({ epoch, epsilons }) => ({ cells: [epoch, ...epsilons.map(epsilonText)] })),
   };
 }
 
@@ -258,6 +253,6 @@ function groupTable(groups: GroupCertificate[]): Table {
   return {
     title: 'Against groups of examples, such as k poisons',
     columns: ['k', 'ε', 'found by'],
-    rows: groups.map(({ size, epsilon, method }) => ({ cells: [size, bound(epsilon), method] })),
+    rows: groups.map(({ size, epsilon, method }) => ({ cells: [size, epsilonText(epsilon), method] })),
   };
 }

@@ -2,7 +2,7 @@
 import { Geometry } from './conv-core';
 import { addDepthwiseGradient, isDepthwise } from './conv-depthwise';
 import {
-  EDGE_BYTES, KC, MC, MR, NC, PACKED_A_BYTES, PACKED_B_BYTES, multiplyPacked, packB,
+  ADD, CONTINUE, EDGE_BYTES, KC, MC, MR, NC, PACKED_A_BYTES, PACKED_B_BYTES, multiplyPacked, packB,
 } from './gemm-core';
 
 export function filterGradientBytes(): i32 {
@@ -103,14 +103,24 @@ function packPatches(
 
 /**
  * out [kernelHeight, kernelWidth, channels / groups, outChannels] (+)= Σ over examples from…to-1, and their
- * positions, one after the other, of scale[example]·patchᵀ·dOut; scale may be 0 (none).
+ * positions, one after the other, of scale[example]·patchᵀ·dOut; scale may be 0 (none). With a scale each example's
+ * part is summed from 0 over its positions (at most 384, no depthwise filters), and then added: what its positions are
+ * on the way to their sum never meets the others' sum. An example whose scale is 0 adds nothing.
  */
 export function addFilterGradient(
   out: usize, x: usize, dOut: usize, scale: usize, g: Geometry, from: i32, to: i32, accumulate: i32, scratch: usize,
 ): void {
   const positions = g.outHeight * g.outWidth;
   if (!isDepthwise(g)) {
-    addProducts(out, x, dOut, scale, g, from * positions, to * positions, accumulate, scratch);
+    if (!scale) {
+      addProducts(out, x, dOut, 0, g, from * positions, to * positions, accumulate, scratch);
+      return;
+    }
+    if (!accumulate) memory.fill(out, 0, <usize>(g.kernelHeight * g.kernelWidth * (g.channels / g.groups) * g.outChannels) << 2);
+    for (let i = from; i < to; i++) {
+      if (load<f32>(scale + (<usize>i << 2)) == 0) continue;
+      addProducts(out, x, dOut, scale, g, i * positions, (i + 1) * positions, ADD, scratch);
+    }
     return;
   }
   if (!accumulate) memory.fill(out, 0, <usize>(g.kernelHeight * g.kernelWidth * g.channels) << 2);
@@ -153,7 +163,7 @@ function addProducts(
           packPatches(scratch, x, g, group, row, count, at, end);
           multiplyPacked(
             out + <usize>row * ld + column, ld, count, width, end - at, scratch, packedB,
-            at > from ? 1 : accumulate, 0, 0, edge,
+            at > from && accumulate != ADD ? CONTINUE : accumulate, 0, 0, edge,
           );
         }
       }

@@ -34,6 +34,20 @@ function patchProduct(products: usize, g: Geometry, y: i32, x: i32): f64 {
   return total;
 }
 
+/** Σ over positions of ‖patch‖‖dOut‖, for a group of an example; products are those of each pixel with itself. */
+function positionTerms(products: usize, dOut: usize, g: Geometry, columns: i32): f64 {
+  const position = <usize>g.outChannels << 2;
+  let total: f64 = 0;
+  for (let i = 0; i < g.outHeight; i++) {
+    for (let j = 0; j < g.outWidth; j++) {
+      const patch = patchProduct(products, g, i * g.strideY - g.padTop, j * g.strideX - g.padLeft);
+      total += sqrt<f64>(patch * squaredNormF64(dOut, columns));
+      dOut += position;
+    }
+  }
+  return total;
+}
+
 /** Σ over pairs of positions (dy, dx) apart of (patch·patch)(dOut·dOut), for a group of an example. */
 function pairs(products: usize, dOut: usize, g: Geometry, columns: i32, dy: i32, dx: i32): f64 {
   const position = <usize>g.outChannels << 2;
@@ -54,9 +68,10 @@ function pairs(products: usize, dOut: usize, g: Geometry, columns: i32, dy: i32,
  * out f64[batch] (+)= ‖filter gradient‖² of each example: Σ over pairs of positions s, u of (a_s·a_u)(b_s·b_u),
  * with patches a and output gradients b (Li et al. 2022, Bu et al. 2022), in float64, held at or above 0. Pairs that lie
  * equally far apart share the products of their pixels, so no patch is made and each pair of pixels is multiplied once.
+ * terms f64[batch] = Σ_s ‖a_s‖‖b_s‖, the scale of the rounding errors, unless it is 0.
  */
 export function conv2dGhostNorms(
-  out: usize, x: usize, dOut: usize, geometry: usize, accumulate: i32, scratch: usize,
+  out: usize, terms: usize, x: usize, dOut: usize, geometry: usize, accumulate: i32, scratch: usize,
 ): void {
   const g = changetype<Geometry>(geometry);
   const image = <usize>(g.height * g.width * g.channels) << 2;
@@ -66,6 +81,7 @@ export function conv2dGhostNorms(
   for (let example: usize = 0; example < <usize>g.batch; example++) {
     let diagonal: f64 = 0;
     let above: f64 = 0;
+    let scale: f64 = 0;
     for (let group = 0; group < g.groups; group++) {
       const a = x + example * image + (<usize>(group * depth) << 2);
       const b = dOut + example * outImage + (<usize>(group * columns) << 2);
@@ -73,12 +89,15 @@ export function conv2dGhostNorms(
         for (let dx = dy == 0 ? 0 : 1 - g.outWidth; dx < g.outWidth; dx++) {
           pixelProducts(scratch, a, g, depth, dy * g.strideY, dx * g.strideX);
           const sum = pairs(scratch, b, g, columns, dy, dx);
-          if (dy == 0 && dx == 0) diagonal += sum;
-          else above += sum;
+          if (dy == 0 && dx == 0) {
+            diagonal += sum;
+            if (terms) scale += positionTerms(scratch, b, g, columns);
+          } else above += sum;
         }
       }
     }
     const total = max<f64>(diagonal + 2 * above, 0);
+    if (terms) store<f64>(terms + (example << 3), scale);
     const at = out + (example << 3);
     store<f64>(at, accumulate ? load<f64>(at) + total : total);
   }

@@ -4,7 +4,7 @@
 // Packed A: panels of MR rows, each panel [k, MR]. Packed B: panels of NR columns, each panel [k, NR]. Both
 // are contiguous, so the micro-kernel reads two streams forward and its addresses have constant offsets.
 // Lanes beyond the edge hold copies or zeros: they only reach elements that are never stored.
-import { loadUpTo4 } from './lanes';
+import { loadUpTo4, scaled, scaledOne } from './lanes';
 
 /** Rows of a tile. In V8 4x8, not unrolled, is fastest; only in the relaxed build is 6x8 faster, by 8 %. */
 export const MR: i32 = 4;
@@ -26,10 +26,22 @@ export function madd(c: v128, a: v128, b: v128): v128 {
   return ASC_FEATURE_RELAXED_SIMD ? f32x4.relaxed_madd(a, b, c) : f32x4.add(c, f32x4.mul(a, b));
 }
 
+/** How a product meets what C holds: it is written over C, summed on from C, or summed from 0 and then added to C. */
+export const OVERWRITE: i32 = 0;
+export const CONTINUE: i32 = 1;
+export const ADD: i32 = 2;
+
+/** C + the product, for ADD. */
+@inline
+function addRow(c: usize, low: v128, high: v128): void {
+  v128.store(c, f32x4.add(v128.load(c), low));
+  v128.store(c, f32x4.add(v128.load(c, 16), high), 16);
+}
+
 /**
- * One full tile: C[4, 8] = (accumulate ? C : 0) + A·B over k ≥ 1 steps of one panel each, in order of k; then
- * + bias[8] (when not 0), then ReLU (when activation is 1). `ldc` in bytes. Inlined: V8 runs the same loop 10
- * % slower as a function of its own.
+ * One full tile: C[4, 8] = A·B over k ≥ 1 steps of one panel each, in order of k, from 0 or from C (CONTINUE); then
+ * + bias[8] (when not 0), then ReLU (when activation is 1); or C + A·B (ADD). `ldc` in bytes. Inlined: V8 runs the same
+ * loop 10 % slower as a function of its own.
  */
 @inline
 export function tile(
@@ -50,7 +62,7 @@ export function tile(
   let s21 = s00;
   let s30 = s00;
   let s31 = s00;
-  if (accumulate) {
+  if (accumulate == CONTINUE) {
     let row = c;
     s00 = v128.load(row);
     s01 = v128.load(row, 16);
@@ -105,6 +117,13 @@ export function tile(
     s21 = f32x4.max(s21, zero);
     s30 = f32x4.max(s30, zero);
     s31 = f32x4.max(s31, zero);
+  }
+  if (accumulate == ADD) {
+    addRow(c, s00, s01);
+    addRow(c + ldc, s10, s11);
+    addRow(c + ldc * 2, s20, s21);
+    addRow(c + ldc * 3, s30, s31);
+    return;
   }
   v128.store(c, s00);
   v128.store(c, s01, 16);
@@ -194,13 +213,20 @@ function packColumns(
   for (let p = 0; p < k; p++) {
     let row = width > 0 ? loadUpTo4(x, width) : f32x4.splat(0);
     if (scale) {
-      row = f32x4.mul(row, v128.load_splat<f32>(scale));
+      row = scaled(row, v128.load_splat<f32>(scale));
       scale += 4;
     }
     v128.store(out, row);
     out += outStride;
     x += ldx;
   }
+}
+
+/** A number at an address, times scale[at] (`at` in bytes) when scale is not 0. */
+@inline
+function entry(address: usize, scale: usize, at: usize): f32 {
+  const value = load<f32>(address);
+  return scale ? scaledOne(value, load<f32>(scale + at)) : value;
 }
 
 /**
@@ -236,10 +262,10 @@ function packRows(
     let p2 = v128.shuffle<f32>(high01, high23, 0, 1, 4, 5);
     let p3 = v128.shuffle<f32>(high01, high23, 2, 3, 6, 7);
     if (scale) {
-      p0 = f32x4.mul(p0, v128.load_splat<f32>(scale + at));
-      p1 = f32x4.mul(p1, v128.load_splat<f32>(scale + at, 4));
-      p2 = f32x4.mul(p2, v128.load_splat<f32>(scale + at, 8));
-      p3 = f32x4.mul(p3, v128.load_splat<f32>(scale + at, 12));
+      p0 = scaled(p0, v128.load_splat<f32>(scale + at));
+      p1 = scaled(p1, v128.load_splat<f32>(scale + at, 4));
+      p2 = scaled(p2, v128.load_splat<f32>(scale + at, 8));
+      p3 = scaled(p3, v128.load_splat<f32>(scale + at, 12));
     }
     v128.store(out, p0);
     out += outStride;
@@ -251,11 +277,10 @@ function packRows(
     out += outStride;
   }
   for (; at < bytes; at += 4) {
-    const factor = scale ? load<f32>(scale + at) : f32(1);
-    store<f32>(out, load<f32>(x + at) * factor);
-    store<f32>(out, load<f32>(x1 + at) * factor, 4);
-    store<f32>(out, load<f32>(x2 + at) * factor, 8);
-    store<f32>(out, load<f32>(x3 + at) * factor, 12);
+    store<f32>(out, entry(x + at, scale, at));
+    store<f32>(out, entry(x1 + at, scale, at), 4);
+    store<f32>(out, entry(x2 + at, scale, at), 8);
+    store<f32>(out, entry(x3 + at, scale, at), 12);
     out += outStride;
   }
 }
@@ -271,17 +296,18 @@ export function packA(out: usize, a: usize, lda: usize, m: i32, k: i32, transpos
 
 /** Packs a whole panel: NR neighbouring columns of X [k, …], as `packColumns`. `ldx` in bytes. */
 function packPanel(out: usize, x: usize, ldx: usize, k: i32, scale: usize): void {
-  let factor = f32x4.splat(1);
   const end = out + <usize>(k * NR * 4);
   while (out < end) {
+    let low = v128.load(x);
+    let high = v128.load(x, 16);
     if (scale) {
-      factor = v128.load_splat<f32>(scale);
+      const factor = v128.load_splat<f32>(scale);
+      low = scaled(low, factor);
+      high = scaled(high, factor);
       scale += 4;
     }
-    const low = v128.load(x);
-    const high = v128.load(x, 16);
-    v128.store(out, f32x4.mul(low, factor));
-    v128.store(out, f32x4.mul(high, factor), 16);
+    v128.store(out, low);
+    v128.store(out, high, 16);
     out += NR * 4;
     x += ldx;
   }

@@ -1,6 +1,6 @@
 // Products with few columns or few rows, where packing would cost more than it saves.
-import { madd } from './gemm-core';
-import { loadUpTo4, storeUpTo4 } from './lanes';
+import { ADD, CONTINUE, madd } from './gemm-core';
+import { loadUpTo4, scaled, storeUpTo4 } from './lanes';
 
 /** Floats of a row of sums that `multiplyStreamed` keeps in L1, with eight rows of X of the same width. */
 export const STREAM_WIDTH: i32 = 512;
@@ -116,7 +116,7 @@ export function multiplyColumns(
 @inline
 function factor(factors: usize, stride: usize, scale: usize, q: usize): v128 {
   const value = v128.load_splat<f32>(factors + q * stride);
-  return scale ? f32x4.mul(value, v128.load_splat<f32>(scale + (q << 2))) : value;
+  return scale ? scaled(value, v128.load_splat<f32>(scale + (q << 2))) : value;
 }
 
 /** sums[width] += factor·x[width] */
@@ -225,7 +225,7 @@ export function multiplyStreamed(
       const to = sums + ((<usize>(row * STREAM_WIDTH)) << 2);
       const from = part + <usize>row * yRow;
       for (let i = 0; i < columns; i++) {
-        store<f32>(to + ((<usize>i) << 2), accumulate ? load<f32>(from + <usize>i * yStep) : f32(0));
+        store<f32>(to + ((<usize>i) << 2), accumulate == CONTINUE ? load<f32>(from + <usize>i * yStep) : f32(0));
       }
     }
     const xPart = x + ((<usize>first) << 2);
@@ -250,6 +250,7 @@ export function multiplyStreamed(
       const to = part + <usize>row * yRow;
       for (let i = 0; i < columns; i++) {
         let value = load<f32>(from + ((<usize>i) << 2));
+        if (accumulate == ADD) value += load<f32>(to + <usize>i * yStep);
         if (bias) value += load<f32>(bias + <usize>row * biasRow + <usize>(first + i) * biasStep);
         store<f32>(to + <usize>i * yStep, activation ? max(value, f32(0)) : value);
       }

@@ -6,6 +6,7 @@ import {
   EDGE_BYTES, KC, MC, NC, PACKED_A_BYTES, PACKED_B_BYTES, multiplyPacked, packA, packB, tile,
 } from './gemm-core';
 import { multiplyColumns, multiplyStreamed } from './gemm-narrow';
+import { scaledOne } from './lanes';
 
 /** Up to so many columns, 8 excepted, a tile's padding costs more than packing saves. */
 const FEW_COLUMNS: i32 = 11;
@@ -20,7 +21,8 @@ export function gemmScratchBytes(): i32 {
 }
 
 /**
- * C[m, n] = activation((accumulate ? C : 0) + op(A)·diag(scaleK)·op(B) + bias[n]), for k ≥ 1.
+ * C[m, n] = activation((accumulate ? C : 0) + op(A)·diag(scaleK)·op(B) + bias[n]), for k ≥ 1. With accumulate 2 (ADD) the
+ * product is summed from 0 and then added to C, for k ≤ 384, without bias and activation; C is not transposed A's alone.
  * Row-major, leading dimensions in floats. transA: A is stored [k, m]; transB: B is stored [n, k]. bias and
  * scaleK may be 0 (none). activation: 0 none, 1 ReLU. scratch: `gemmScratchBytes()` bytes.
  */
@@ -119,7 +121,7 @@ function transposeColumns(
     let at = b + <usize>j * bColumn;
     for (let p = 0; p < k; p++) {
       const value = load<f32>(at);
-      store<f32>(out, scale ? value * load<f32>(scale + ((<usize>p) << 2)) : value);
+      store<f32>(out, scale ? scaledOne(value, load<f32>(scale + ((<usize>p) << 2))) : value);
       out += 4;
       at += bStep;
     }

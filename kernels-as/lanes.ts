@@ -28,6 +28,35 @@ export function storeUpTo4(p: usize, value: v128, count: i32): void {
   }
 }
 
+/** Numbers smaller than this are denormal: they have fewer than 24 bits. */
+const SMALLEST_NORMAL: f32 = 1.17549435e-38;
+const LARGEST: f32 = 3.40282347e38;
+
+/**
+ * x·scale, as 0 where the product is no normal number: its relative error is then at most 2⁻²⁴, or it is 0, and never
+ * larger than the exact product by more. A denormal product times a number of 1e38 would be far from what it stands for.
+ * What was not finite in x stays so.
+ */
+// @ts-ignore: decorator
+@inline
+export function scaled(x: v128, scale: v128): v128 {
+  const product = f32x4.mul(x, scale);
+  const size = f32x4.abs(product);
+  const normal = v128.and(
+    f32x4.ge(size, f32x4.splat(SMALLEST_NORMAL)), f32x4.le(size, f32x4.splat(LARGEST)),
+  );
+  return f32x4.add(v128.and(product, normal), f32x4.mul(x, f32x4.splat(0)));
+}
+
+/** The same for one number. */
+// @ts-ignore: decorator
+@inline
+export function scaledOne(x: f32, scale: f32): f32 {
+  const product = x * scale;
+  const size = abs<f32>(product);
+  return (size >= SMALLEST_NORMAL && size <= LARGEST ? product : 0) + x * 0;
+}
+
 /** Two floats at p as float64. */
 // @ts-ignore: decorator
 @inline

@@ -3,7 +3,9 @@
 // i never depends on how many examples there are, and sums over examples are strictly sequential in f32 from
 // what the output holds: a batch in pieces gives the bits of the whole.
 import { addScaled, fill, scaleBy } from './elementwise';
-import { dotF64, loadPair, loadUpTo4, squaredNormF64, storeUpTo4 } from './lanes';
+import { gemm } from './gemm';
+import { ADD } from './gemm-core';
+import { dotF64, loadPair, loadUpTo4, scaled, scaledOne, squaredNormF64, storeUpTo4 } from './lanes';
 
 // Columns summed at a time: 256 KiB of sums stay in L2, and rows are still read in long streams.
 const PANEL = 65536;
@@ -31,35 +33,43 @@ export function rowDots(out: usize, a: usize, b: usize, rows: i32, cols: i32, ac
   }
 }
 
-/** ‖Σ_s a_sᵀ b_s‖² = Σ_{s,u} (a_s·a_u)(b_s·b_u) for one example; the sum is symmetric. */
-function ghostNorm(a: usize, b: usize, t: i32, dIn: i32, dOut: i32): f64 {
+/**
+ * ‖Σ_s a_sᵀ b_s‖² = Σ_{s,u} (a_s·a_u)(b_s·b_u) for one example; the sum is symmetric. terms f64 = Σ_s ‖a_s‖‖b_s‖,
+ * unless it is 0.
+ */
+function ghostNorm(terms: usize, a: usize, b: usize, t: i32, dIn: i32, dOut: i32): f64 {
   const lineA = <usize>dIn << 2;
   const lineB = <usize>dOut << 2;
   let diagonal: f64 = 0;
   let above: f64 = 0;
+  let scale: f64 = 0;
   for (let s: usize = 0; s < <usize>t; s++) {
     const rowA = a + s * lineA;
     const rowB = b + s * lineB;
-    diagonal += squaredNormF64(rowA, dIn) * squaredNormF64(rowB, dOut);
+    const square = squaredNormF64(rowA, dIn) * squaredNormF64(rowB, dOut);
+    diagonal += square;
+    if (terms) scale += sqrt<f64>(square);
     for (let u = s + 1; u < <usize>t; u++) {
       above += dotF64(rowA, a + u * lineA, dIn) * dotF64(rowB, b + u * lineB, dOut);
     }
   }
+  if (terms) store<f64>(terms, scale);
   return max<f64>(diagonal + 2 * above, 0);
 }
 
 /**
  * out f64[batch] (+)= ‖Σ_s a_sᵀ b_s‖² of each example: the squared norm of a dense layer's weight gradient,
  * from its input a [batch, t, dIn] and output gradient b [batch, t, dOut]. In float64, held at or above 0;
- * the error scales with (Σ_s ‖a_s‖‖b_s‖)².
+ * the error scales with the square of terms f64[batch] = Σ_s ‖a_s‖‖b_s‖, which are written unless terms is 0.
  */
 export function ghostNorms(
-  out: usize, a: usize, b: usize, batch: i32, t: i32, dIn: i32, dOut: i32, accumulate: i32,
+  out: usize, terms: usize, a: usize, b: usize, batch: i32, t: i32, dIn: i32, dOut: i32, accumulate: i32,
 ): void {
   const sizeA = <usize>(t * dIn) << 2;
   const sizeB = <usize>(t * dOut) << 2;
   for (let i: usize = 0; i < <usize>batch; i++) {
-    put(out, i, ghostNorm(a + i * sizeA, b + i * sizeB, t, dIn, dOut), accumulate);
+    const at = terms ? terms + (i << 3) : 0;
+    put(out, i, ghostNorm(at, a + i * sizeA, b + i * sizeB, t, dIn, dOut), accumulate);
   }
 }
 
@@ -190,6 +200,38 @@ export function scaleRows(out: usize, a: usize, scale: usize, rows: i32, cols: i
   }
 }
 
+/**
+ * out [rows, cols] = scale[r]·a[r], where a product that is no normal number is 0 (see `scaled`): one side of products whose
+ * other side may be as large as floats go.
+ */
+export function scaleFactors(out: usize, a: usize, scale: usize, rows: i32, cols: i32): void {
+  const end = <usize>(cols & ~3) << 2;
+  const line = <usize>cols << 2;
+  for (let r: usize = 0; r < <usize>rows; r++) {
+    const s = load<f32>(scale + (r << 2));
+    if (end) {
+      const factor = f32x4.splat(s);
+      for (let i: usize = 0; i < end; i += 16) v128.store(out + i, scaled(v128.load(a + i), factor));
+    }
+    for (let i = end; i < line; i += 4) store<f32>(out + i, scaledOne(load<f32>(a + i), s));
+    out += line;
+    a += line;
+  }
+}
+
+/** How many of n floats are not 0. */
+export function countNonZero(a: usize, n: i32): i32 {
+  const zero = f32x4.splat(0);
+  let counts = i32x4.splat(0);
+  const end = a + (<usize>(n & ~3) << 2);
+  for (; a < end; a += 16) counts = i32x4.sub(counts, f32x4.ne(v128.load(a), zero));
+  let total =
+    i32x4.extract_lane(counts, 0) + i32x4.extract_lane(counts, 1) +
+    i32x4.extract_lane(counts, 2) + i32x4.extract_lane(counts, 3);
+  for (let rest = n & 3; rest > 0; rest--, a += 4) total += load<f32>(a) != 0 ? 1 : 0;
+  return total;
+}
+
 /** out [kept, cols] = the rows of a [rows, cols] whose weight f32[rows] is not 0, in their order; returns kept */
 export function keepRows(out: usize, a: usize, weights: usize, rows: i32, cols: i32): i32 {
   const line = <usize>cols << 2;
@@ -312,6 +354,65 @@ export function instantiateDense(
         else outerStrip(row + at, ai, pb + at, t, lineA, lineB, rest, accumulate);
       }
     }
+  }
+}
+
+/**
+ * out [dIn, dOut] (+)= Σ_i weights[i]·Σ_s a_sᵀ b_s, from a [batch, t, dIn] and b [batch, t, dOut], t ≤ 384. Each
+ * example's part is summed from 0 over its positions, and then added: what its positions are on the way to their sum
+ * never meets the others' sum. An example of weight 0 adds nothing, even if it is not finite. scales: room for t
+ * floats; scratch: as of `gemm`.
+ */
+export function sumOverPositions(
+  out: usize, a: usize, b: usize, weights: usize, batch: i32, t: i32, dIn: i32, dOut: i32, accumulate: i32,
+  scales: usize, scratch: usize,
+): void {
+  if (!accumulate) fill(out, 0, dIn * dOut);
+  const sizeA = <usize>(t * dIn) << 2;
+  const sizeB = <usize>(t * dOut) << 2;
+  for (let i: usize = 0; i < <usize>batch; i++) {
+    const weight = load<f32>(weights + (i << 2));
+    if (weight == 0) continue;
+    fill(scales, weight, t);
+    gemm(1, 0, dIn, dOut, t, a + i * sizeA, dIn, b + i * sizeB, dOut, out, dOut, ADD, 0, 0, scales, scratch);
+  }
+}
+
+/** total f64[n] += part f32[n], and part becomes 0 */
+export function moveToF64(total: usize, part: usize, n: i32): void {
+  const end = <usize>(n & ~1) << 2;
+  for (let i: usize = 0; i < end; i += 8) {
+    const at = total + 2 * i;
+    v128.store(at, f64x2.add(v128.load(at), loadPair(part, i)));
+    store<u64>(part + i, 0);
+  }
+  if (n & 1) {
+    const at = total + 2 * end;
+    store<f64>(at, load<f64>(at) + <f64>load<f32>(part + end));
+    store<f32>(part + end, 0);
+  }
+}
+
+/**
+ * out f32[n] = total f64[n] + noise f32[n], rounded once. Where grid is not 0, a power of two, total is first rounded to
+ * its multiples: the sum is then exact in float64, and what is rounded to float32 tells nothing but that sum. noise may
+ * be out, or 0 (none).
+ */
+export function addFromF64(out: usize, total: usize, noise: usize, grid: f64, n: i32): void {
+  const step = f64x2.splat(grid);
+  const steps = f64x2.splat(1 / grid);
+  const end = <usize>(n & ~1) << 2;
+  for (let i: usize = 0; i < end; i += 8) {
+    let value = v128.load(total + 2 * i);
+    if (grid != 0) value = f64x2.mul(f64x2.nearest(f64x2.mul(value, steps)), step);
+    if (noise) value = f64x2.add(value, loadPair(noise, i));
+    v128.store64_lane(out + i, f32x4.demote_f64x2_zero(value), 0);
+  }
+  if (n & 1) {
+    let value = load<f64>(total + 2 * end);
+    if (grid != 0) value = nearest<f64>(value / grid) * grid;
+    if (noise) value += <f64>load<f32>(noise + end);
+    store<f32>(out + end, <f32>value);
   }
 }
 

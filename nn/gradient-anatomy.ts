@@ -153,7 +153,7 @@ class Anatomy implements GradientAnatomy {
   private weightsApart(indices: Tensor, weights: Weights | null): Groups<Tensor> {
     const { engine } = this.params;
     const apart = bothGroups(() => engine.allocate([indices.size], 'f32', 'the gradient anatomy'));
-    const [clean, poison, examples] = [apart.clean.view(), apart.poison.view(), indices.view()];
+    const [clean, poison, examples] = [apart.clean.view(), apart.poison.view(), indices.values()];
     const factors = weights instanceof Tensor ? weights.view() : weights;
     for (let i = 0; i < examples.length; i++) {
       const weight = factors === null ? 1 : factors[i]!;
@@ -169,7 +169,7 @@ class Anatomy implements GradientAnatomy {
     const { clean, poison } = this.stepTally;
     const before = { clean: clean.count, poison: poison.count };
     const squared = gradients.norms().squared.view();
-    const [ofClean, ofPoison, examples] = [weights.clean.view(), weights.poison.view(), indices.view()];
+    const [ofClean, ofPoison, examples] = [weights.clean.view(), weights.poison.view(), indices.values()];
     for (let i = 0; i < squared.length; i++) {
       if (this.marks[examples[i]!] === 1) poison.add(squared[i]!, ofPoison[i]!);
       else clean.add(squared[i]!, ofClean[i]!);

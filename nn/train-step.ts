@@ -32,8 +32,8 @@ export interface TrainingStep {
 export interface StepObserver {
   /** A piece of the batch, with the weights of its examples in the step's sum; null where all are 1. */
   piece(gradients: PerExampleGradients, weights: Weights | null): void;
-  /** The batch is complete: Σ wᵢ·gᵢ, before noise. */
-  summed(sum: Tensor): void;
+  /** The batch is complete: Σ wᵢ·gᵢ, before noise, in float32; `exact` is what a private step noises, float64 where it took groups. */
+  summed(sum: Tensor, exact?: Tensor): void;
   /** The same sum, of which the update is made, and the standard deviation of the noise on it; 0 is none. */
   noised(sum: Tensor, noiseStd: number): void;
 }

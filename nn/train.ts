@@ -41,6 +41,10 @@ export interface EpochOptions {
   readonly schedule?: Schedule;
 }
 
+/**
+ * When to stop: a choice made on the validation set. With a private step, no ε covers what that choice tells of those examples, nor the
+ * losses and accuracies that are reported.
+ */
 export interface EarlyStop {
   /** Epochs without improvement after which training ends. */
   readonly patience: number;

@@ -9,6 +9,8 @@ import {
   createAccountant,
   formatLowerBound,
   formatUpperBound,
+  gaussianDelta,
+  gaussianEpsilon,
   groupCertificate,
   type PrivacyEvent,
   type PrivacyPhase,
@@ -130,6 +132,13 @@ test('numbers in text are no numbers', () => {
   throwsCode('DELTA_OUT_OF_RANGE', () =>
     calibrateSteps({ targetEpsilon: 3, targetDelta: text }, () => phases(1)),
   );
+  for (const mu of [-1, Number.NaN, '1'] as number[]) {
+    throwsCode('RATIO_OUT_OF_RANGE', () => gaussianEpsilon(mu, 1e-5));
+    throwsCode('RATIO_OUT_OF_RANGE', () => gaussianDelta(mu, 1));
+  }
+  for (const bad of [0, 1, 2, -1, Number.NaN, text])
+    throwsCode('DELTA_OUT_OF_RANGE', () => gaussianEpsilon(1, bad));
+  for (const bad of [-1, Number.NaN, text]) throwsCode('EPSILON_OUT_OF_RANGE', () => gaussianDelta(1, bad));
   throwsCode('ORDERS_OUT_OF_RANGE', () => rdpAccountant({ orders: ['2'] as never }));
   throwsCode('ORDERS_OUT_OF_RANGE', () => rdpAccountant({ orders: 2 as never }));
   throwsCode('BATCH_SIZE_OUT_OF_RANGE', () =>
@@ -137,6 +146,15 @@ test('numbers in text are no numbers', () => {
       ...{ datasetSize: 1000, batchSize: '100' as never, epochs: 3, clipNorm: 1, noiseMultiplier: 1 },
     }),
   );
+});
+
+test('the search for the number of steps ends where one more would overstep, however many they are', () => {
+  const phases = (steps: number): PrivacyPhase[] => [{ mechanism: 'gaussian', noiseMultiplier: 1e5, steps }];
+  const { value, guarantee } = calibrateSteps({ targetEpsilon: 1, targetDelta: 1e-5 }, phases);
+  assert.is(value, 718514046);
+  assert.ok(guarantee.epsilon <= 1 && createAccountant('pld', phases(value + 1)).epsilon(1e-5).epsilon > 1);
+  const quiet = (steps: number): PrivacyPhase[] => [{ mechanism: 'gaussian', noiseMultiplier: 1e12, steps }];
+  assert.is(calibrateSteps({ targetEpsilon: 1, targetDelta: 1e-5 }, quiet).value, Number.MAX_SAFE_INTEGER);
 });
 
 test('an account that is damaged in a file is refused by name', () => {

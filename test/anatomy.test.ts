@@ -404,7 +404,7 @@ test('what cannot be taken apart is a named error', () => {
     trainEpoch({ model, params, data, step, batchSize: 4, seed: 1 }, 0),
   );
   const apart = asExamples(engine.block(set.x, [count, inputs]));
-  const labels = asExamples(engine.block(y, [count], 'i32'));
+  const labels = asExamples(engine.block(y, [count], 'i32'), apart);
   const vanilla = vanillaStep({ params, optimizer: sgd({ learningRate: 1 }), observer });
   throwsCode('EXAMPLES_UNKNOWN', () =>
     engine.scope(

@@ -90,7 +90,7 @@ test('the rule: instantiated gradients, weighted sums, ghost norms and dot produ
         const expected = addUp(rows, weights.values()).map((g) => g + start);
         near(total.values(), expected, 2e-5, 2e-5, 'weighted sum');
         const squared = f64(batch);
-        rule.ghost!.squaredNorms(use, squared.address);
+        rule.ghost!.squaredNorms(use, squared.address, 0);
         // In float64: exact but for its rounding.
         near(
           squared.view(),
@@ -129,7 +129,7 @@ test('a ghost norm is never below 0, however its terms cancel', () => {
     for (let i = 0; i < 12; i++) x[i] = 1e3 * (1 + (i % 3) / 3);
     use.dOutput.view().set([1, -1, 1e-7, -1e-7]);
     const squared = f64(1);
-    rule.ghost!.squaredNorms(use, squared.address);
+    rule.ghost!.squaredNorms(use, squared.address, 0);
     assert.ok(squared.view()[0]! >= 0 && squared.view()[0]! < 1e-3, `${squared.view()[0]}`);
   });
 });

@@ -1,4 +1,5 @@
 // The account follows the data: several trainings, forks, checkpoints that were damaged or belong to others, and dropout's keys.
+import fc from 'fast-check';
 import {
   adaptiveClipping,
   createAccountant,
@@ -115,7 +116,7 @@ test('what was released from the same data into other weights is named, with the
   assert.is(two.private, true);
   assert.is(two.epsilon, epsilonOf([poisson(9, 1.5)]));
   const said = formatStatement(two, 1e6);
-  assert.match(said, /From the same data, this process released 20 steps more, into other weights/);
+  assert.match(said, /From the same data, this process released 20 steps more, by other trainings/);
   assert.ok(Number(/all together, ε = ([\d.]+)/.exec(said)![1]) >= together);
   // A set composed on this one holds its examples; one of its own does not.
   const added = { ...set, x: set.x.subarray(0, 8), y: set.y.subarray(0, 2) };
@@ -189,6 +190,8 @@ test('weights that seeded noise went into are not private; seeded noise on the s
   const other = trained({ data }).statement(delta);
   assert.is(other.private, true);
   assert.match(formatStatement(other, 1e6), 'also trained on the same data with seeded noise');
+  assert.is(other.sameData!.steps, 20);
+  assert.is(trained({ data, seed: 2 }, 1).statement(delta).sameData!.steps, 41);
   // Not even through a checkpoint.
   const saved = trained({ params, data }, 5).save();
   const loaded = training({ data });
@@ -257,6 +260,80 @@ test('a checkpoint carries what other trainings left in its weights', () => {
   const { epsilon } = loaded.statement(delta);
   assert.ok(Math.abs(epsilon - epsilonOf([poisson(10), poisson(4, 2)])) < 1e-9);
   assert.equal(loaded.released, [poisson(10)]);
+});
+
+test('whatever trainings are made of one data set, each statement counts or names every step, and none twice', () => {
+  const operation = fc.record({
+    kind: fc.constantFrom(
+      'new',
+      'same weights',
+      'previous',
+      'old previous',
+      'fork',
+      'save',
+      'step',
+      'step',
+      'step',
+      'replace',
+    ),
+    which: fc.nat(9),
+    steps: fc.integer({ min: 1, max: 3 }),
+  });
+  const stepsIn = (phases: readonly PrivacyPhase[]) => phases.reduce((sum, { steps }) => sum + steps, 0);
+  fc.assert(
+    fc.property(fc.array(operation, { minLength: 2, maxLength: 14 }), (operations) => {
+      const data = newData();
+      const runs = [training({ data })];
+      const previous: (readonly PrivacyPhase[])[] = [];
+      const saved: { bytes: Uint8Array; past: readonly PrivacyPhase[] }[] = [];
+      /** What a training was given as its previous. */
+      const pasts = new Map<PrivateTraining, readonly PrivacyPhase[]>();
+      const add = (changes: Changes) => {
+        const run = training({ data, ...changes });
+        pasts.set(run, changes.previous ?? []);
+        runs.push(run);
+        return run;
+      };
+      /** Steps made in all, and into each set of weights since they were put there. */
+      let made = 0;
+      const inWeights = new Map<Parameters, number>();
+      for (const { kind, which, steps } of operations) {
+        const run = runs[which % runs.length]!;
+        const { params } = run;
+        if (kind === 'new') add({});
+        if (kind === 'same weights') add({ params });
+        if (kind === 'previous') {
+          previous.push(run.released);
+          add({ previous: run.released });
+        }
+        if (kind === 'old previous' && previous.length > 0)
+          add({ previous: [...previous[which % previous.length]!] });
+        if (kind === 'save') saved.push({ bytes: run.save(), past: pasts.get(run) ?? [] });
+        if (kind === 'replace') {
+          params.load(newParams().values());
+          inWeights.set(params, 0);
+        }
+        if (kind === 'fork' && saved.length > 0) {
+          const { bytes, past } = saved[which % saved.length]!;
+          const fork = add({ steps: 60, previous: past });
+          fork.load(bytes);
+          inWeights.set(fork.params, fork.step);
+        }
+        for (let i = 0; kind === 'step' && i < steps && run.step < run.plan.steps; i++) {
+          run.next();
+          made++;
+          inWeights.set(params, (inWeights.get(params) ?? 0) + 1);
+        }
+      }
+      for (const run of runs) {
+        const { phases, sameData } = run.statement(delta);
+        assert.ok(stepsIn(phases) >= (inWeights.get(run.params) ?? 0), 'in the weights');
+        assert.ok(stepsIn(phases) >= stepsIn(run.released), 'in the account');
+        assert.is(stepsIn(phases) + (sameData?.steps ?? 0), Math.max(made, stepsIn(phases)), 'of the data');
+      }
+    }),
+    { numRuns: 60 },
+  );
 });
 
 test('thousands of trainings on one data set, each with its statement', () => {
@@ -396,6 +473,11 @@ test('a damaged checkpoint is refused and changes nothing', () => {
     damaged('CHECKPOINT_INVALID', (_, { tensors }) => {
       (tensors as Map<string, unknown>).set('params', { shape: [3], values: new Float32Array(3) });
     });
+    for (const name of ['params', 'optimizer.secondMoment']) {
+      damaged('CHECKPOINT_INVALID', (_, { tensors }) => {
+        tensors.get(name)!.values[5] = Number.NaN;
+      });
+    }
     refuses('CHECKPOINT_INVALID', bytes.subarray(0, 50), changes);
     assert.match(
       damaged('CHECKPOINT_VERSION', (m) => {

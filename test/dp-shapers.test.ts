@@ -393,8 +393,10 @@ test('rules that need the whole batch refuse pieces by name, and every bad setti
     accumulate(step, [one(1), one(2)]);
     const message = throwsCode('SHAPER_NEEDS_WHOLE_BATCH', () => accumulate(step, [one(1)]));
     assert.match(message, shaper.name);
-    step.finish();
+    throwsCode('STEP_FAILED', () => step.finish());
+    step.discard();
     accumulate(step, [one(1), one(2)]);
+    step.finish();
     throwsCode('NOISE_INVALID', () => stepOf({ shaper, noiseMultiplier: 1 }));
     stepOf({ shaper, noiseStd: 1 }).free();
     step.free();

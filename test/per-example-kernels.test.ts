@@ -73,7 +73,7 @@ test('ghostNorms are the squared norms of the gradients they never make', () => 
       reset();
       const [a, b] = [random(batch * t * dIn, seed), random(batch * t * dOut, seed + 1)];
       const out = put(new Float64Array(batch).fill(100));
-      kernels.ghostNorms(out, put(a, skew), put(b, skew), batch, t, dIn, dOut, accumulate);
+      kernels.ghostNorms(out, 0, put(a, skew), put(b, skew), batch, t, dIn, dOut, accumulate);
       const exact = exactGradients(a, b, batch, t, dIn, dOut).map((g) => squared(g) + (accumulate ? 100 : 0));
       // The stated tolerance: (Σ_s ‖a_s‖‖b_s‖)² in units of float64's last place.
       const scale = (t * 16 * Math.sqrt(dIn * dOut)) ** 2;
@@ -89,7 +89,7 @@ test('ghostNorms never go below 0 when the terms cancel', () => {
       reset();
       const [a, b] = [random(d, seed), random(d, seed + 1)];
       const out = allocate(8);
-      kernels.ghostNorms(out, put([...a, ...a]), put([...b, ...b.map((x) => -x)]), 1, 2, d, d, 0);
+      kernels.ghostNorms(out, 0, put([...a, ...a]), put([...b, ...b.map((x) => -x)]), 1, 2, d, d, 0);
       assert.ok(doubles(out, 1)[0]! >= 0);
     }),
   );
@@ -99,7 +99,7 @@ test('ghostNorms: what is not finite stays in its example and is not hidden', ()
   const a = put([1, 2, Number.NaN, 1, 1, 1, 0, 0]);
   const b = put([1, 1, 1, 1, Number.POSITIVE_INFINITY, 1, Number.NaN, 0]);
   const out = allocate(32);
-  kernels.ghostNorms(out, a, b, 4, 1, 2, 2, 0);
+  kernels.ghostNorms(out, 0, a, b, 4, 1, 2, 2, 0);
   const norms = doubles(out, 4);
   assert.is(norms[0], 10);
   assert.ok(norms.slice(1).every((x) => !Number.isFinite(x)));
@@ -116,11 +116,11 @@ test('norms and gradients of an example do not depend on how many examples there
       const size = dIn * dOut;
       const [whole, one] = [allocate(8 * batch), allocate(8)];
       const [gradients, gradient] = [allocate(4 * batch * size), allocate(4 * size)];
-      kernels.ghostNorms(whole, a, b, batch, t, dIn, dOut, 0);
+      kernels.ghostNorms(whole, 0, a, b, batch, t, dIn, dOut, 0);
       kernels.instantiateDense(gradients, a, b, batch, t, dIn, dOut, size, 0);
       for (let e = 0; e < batch; e++) {
         const [ae, be] = [a + 4 * e * t * dIn, b + 4 * e * t * dOut];
-        kernels.ghostNorms(one, ae, be, 1, t, dIn, dOut, 0);
+        kernels.ghostNorms(one, 0, ae, be, 1, t, dIn, dOut, 0);
         assert.is(doubles(one, 1)[0], doubles(whole + 8 * e, 1)[0]);
         kernels.instantiateDense(gradient, ae, be, 1, t, dIn, dOut, size, 0);
         same(floats(gradient, size), floats(gradients + 4 * e * size, size));

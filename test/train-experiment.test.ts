@@ -4,11 +4,19 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { createAccountant, createEngineSync, loadModel, type PrivacyPhase, readSafetensors } from 'gradshape';
+import {
+  createAccountant,
+  createEngineSync,
+  loadModel,
+  type PrivacyPhase,
+  privacyPlan,
+  readSafetensors,
+} from 'gradshape';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 
 const script = fileURLToPath(new URL('../experiments/train.js', import.meta.url));
+const calculator = fileURLToPath(new URL('../experiments/privacy.js', import.meta.url));
 const temporary = fs.mkdtempSync(path.join(os.tmpdir(), 'gradshape-train-'));
 test.after(() => fs.rmSync(temporary, { recursive: true }));
 
@@ -26,6 +34,15 @@ function run(...args: string[]): Promise<Ended> {
     execFile(process.execPath, [script, ...args], { cwd: temporary }, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : (error.code as number), stdout, stderr });
     });
+  });
+}
+
+/** `experiments/privacy.js --json` */
+function privacy(...args: string[]): Promise<{ epsilon: number; phases: PrivacyPhase[] }> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, [calculator, ...args, '--poisons', '1', '--json'], (_, stdout) =>
+      resolve(JSON.parse(stdout)),
+    );
   });
 }
 
@@ -102,6 +119,18 @@ async function stopAfterEpoch(signal: NodeJS.Signals, ...args: string[]) {
   });
   return { code: await exited(child), said };
 }
+
+test('a damaged run is named', async () => {
+  const out = newFolder();
+  fs.mkdirSync(out);
+  for (const text of ['{}', 'null', '[', '{"settings":{"set":"dress-coat"}}']) {
+    fs.writeFileSync(path.join(out, 'run.json'), text);
+    const { code, stderr } = await run('--resume', '--out', out);
+    assert.is(code, 1);
+    assert.match(stderr, /RESUME_NOT_FOUND/);
+    assert.not.match(stderr, 'TypeError');
+  }
+});
 
 const withoutSeconds = (out: string) => csv(out).map((line) => line.replace(/,[^,]*$/, ''));
 const small = ['--limit', '2000', '--epochs', '3', '--batch-size', '50'];
@@ -191,6 +220,7 @@ test('a private model: the noise for a target, no training loss, a statement; mo
   assert.is(resumed.code, 0, resumed.stderr);
   assert.match(resumed.stderr, /epoch 3\/3 {2}test accuracy .* {2}ε = \d/);
   assert.not.match(resumed.stderr, /epoch 3\/3 .*\d {2}loss/);
+  assert.match(resumed.stderr, /ε covers the weights alone: losses on training examples.* leak/);
   assert.match(resumed.stdout, /The training is \(ε = [\d.]+, δ = 1e-5\)-differentially private/);
   assert.equal(column(out, 'trainLoss'), [0, 0, 0], 'empty');
   const [noise] = column(out, 'noiseMultiplier');
@@ -264,6 +294,59 @@ test('each sampling is counted as its own; pieces of a batch give the same bits;
   assert.match(resumed.stderr, /epoch 2\/2 {2}loss .* ε = ∞/);
   assert.equal(column(out, 'epsilon'), [Infinity, Infinity]);
   assert.is(statement(out).epsilon, 'Infinity');
+});
+
+test('command line, training and plan count the same, at sizes that don’t divide', async () => {
+  const epsilons = { poisson: 6.93, 'fixed-size': 23.53, shuffled: 8.39, 'nominal-poisson': 7.51 };
+  const samplings = Object.keys(epsilons) as (keyof typeof epsilons)[];
+  const train = ['--limit', '1000', '--batch-size', '300', '--epochs', '3', '--clip', '1', '--noise', '1'];
+  const state = ['--n', '1000', '--batch', '300', '--epochs', '3', '--noise', '1', '--delta', '1e-5'];
+  for (const sampling of samplings) {
+    const [out, stateOut] = [newFolder(), newFolder()];
+    const [trained, stated, reported] = await Promise.all([
+      run(...train, '--sampling', sampling, '--out', out),
+      privacy(...state, '--sampling', sampling),
+      new Promise<string>((resolve) => {
+        const args = [...state, '--sampling', sampling, '--poisons', '1', '--out', stateOut];
+        execFile(process.execPath, [calculator, ...args], (_, stdout) => resolve(stdout));
+      }),
+    ]);
+    assert.is(trained.code, 0, trained.stderr);
+    const plan = privacyPlan({
+      ...{ datasetSize: 1000, batchSize: 300, epochs: 3, sampling, clipNorm: 1, noiseMultiplier: 1 },
+    });
+    assert.is(plan.steps, { poisson: 10, 'fixed-size': 10, shuffled: 12, 'nominal-poisson': 12 }[sampling]);
+    assert.equal(stated.phases, plan.phases());
+    assert.equal(statement(out).phases, plan.phases());
+    const { epsilon } = plan.epsilon(1e-5);
+    assert.ok(Math.abs(epsilon - epsilons[sampling]) < 0.005, `${sampling}: ${epsilon}`);
+    assert.is(stated.epsilon, plan.statement(1e-5).epsilon);
+    assert.is(statement(out).epsilon, plan.statement(1e-5).epsilon);
+    // Epoch by epoch, in both reports and in print.
+    const byEpoch = [1, 2, 3].map((epoch) => plan.epsilon(1e-5, plan.stepsAfter(epoch)).epsilon);
+    assert.equal(column(out, 'epsilon'), byEpoch);
+    assert.equal(column(stateOut, 'epsilon_pld'), byEpoch);
+    const printed = [...trained.stderr.matchAll(/^epoch \d.* ε \(.*\) = ([\d.]+)/gm)].map(([, text]) =>
+      Number(text),
+    );
+    assert.is(printed.length, 3);
+    printed.forEach((value, i) => {
+      assert.ok(value >= byEpoch[i]! && value < byEpoch[i]! * 1.0002, `${value} for ${byEpoch[i]}`);
+    });
+    const last = Number(/^│ +3 │ +[\d.]+ │ +([\d.]+) │/m.exec(reported)![1]);
+    assert.ok(last >= epsilon && last < epsilon * 1.0002, `${last} for ${epsilon}`);
+  }
+  // Made longer, a run whose epochs are no whole numbers of steps has the bits of one that was as long from the start.
+  const [longer, resumed] = [newFolder(), newFolder()];
+  const ended = await Promise.all([
+    run(...train, '--epochs', '5', '--out', longer),
+    run(...train, '--out', resumed),
+  ]);
+  for (const { code, stderr } of ended) assert.is(code, 0, stderr);
+  const more = await run('--resume', '--epochs', '5', '--out', resumed);
+  assert.is(more.code, 0, more.stderr);
+  assert.equal(checkpoint(resumed), checkpoint(longer));
+  assert.equal(withoutSeconds(resumed), withoutSeconds(longer));
 });
 
 test('the user’s own CSV, with a test set of its own or a share held out', async () => {

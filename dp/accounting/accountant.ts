@@ -130,9 +130,11 @@ export function makeAccountant(engine: Engine, start: readonly PrivacyPhase[] = 
       const steps = releases(given, count) + (merges ? last.steps : 0);
       checkSteps(steps);
       const phase = Object.freeze({ ...event, steps });
-      relationOf([...kinds.values(), phase]);
-      kinds.set(phase.mechanism, phase);
       if (merges) phases.pop();
+      else {
+        relationOf([...kinds.values(), phase]);
+        kinds.set(phase.mechanism, phase);
+      }
       phases.push(phase);
       components = null;
       return accountant;

@@ -111,10 +111,10 @@ export function calibrateNoiseMultiplier(target: CalibrationTarget, phasesFor: P
   return bisect(target, evaluate, high, low);
 }
 
-const MAX_STEPS = 1e7;
+const MAX_STEPS = Number.MAX_SAFE_INTEGER;
 
 /**
- * The largest number of steps within the target: exactly, one more would overstep.
+ * The largest number of steps within the target: exactly, one more would overstep (or could not be counted, above 2⁵³ − 1).
  * @param phasesFor all phases, for a given number of steps
  * @throws GradshapeError EPSILON_OUT_OF_RANGE, DELTA_OUT_OF_RANGE; TARGET_UNREACHABLE if a single step oversteps
  */
@@ -128,6 +128,9 @@ export function calibrateSteps(target: CalibrationTarget, phasesFor: PhasesFor):
     good = bad;
     bad *= 2;
   }
+  // Beyond the last number of steps that can be counted, all are too many.
+  bad = Math.min(bad, MAX_STEPS);
+  if (fits(bad)) return { value: bad, guarantee: evaluate(bad) };
   while (bad - good > 1) {
     const middle = Math.floor((good + bad) / 2);
     if (fits(middle)) good = middle;

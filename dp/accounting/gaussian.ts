@@ -1,12 +1,16 @@
 /** The Gaussian mechanism in closed form (Balle and Wang 2018, theorem 8). */
 import { firstBelow } from './minimise.js';
 import { erfcx, normalCdf, normalQuantile } from './special-functions.js';
+import { checkDelta, checkEpsilon, checkRatio } from './validate.js';
 
 /**
  * The exact δ at ε of a Gaussian mechanism with sensitivity/noise ratio μ; T steps with noise multiplier σ and no sampling
  * compose to μ = √T/σ. δ = Φ(μ/2 − ε/μ) − exp(ε)·Φ(−μ/2 − ε/μ).
+ * @throws GradshapeError RATIO_OUT_OF_RANGE, EPSILON_OUT_OF_RANGE
  */
 export function gaussianDelta(mu: number, epsilon: number): number {
+  checkRatio(mu);
+  checkEpsilon(epsilon);
   if (mu === 0) return 0;
   if (mu === Infinity) return 1;
   const a = mu / 2 - epsilon / mu;
@@ -17,8 +21,13 @@ export function gaussianDelta(mu: number, epsilon: number): number {
   return Math.max(0, a > 0 ? normalCdf(a) - second : phi * erfcx(-a * Math.SQRT1_2) - second);
 }
 
-/** The ε at δ of a Gaussian mechanism with ratio μ: the smallest, rounded up in its last digits; ∞ for μ = ∞. */
+/**
+ * The ε at δ of a Gaussian mechanism with ratio μ: the smallest, rounded up in its last digits; ∞ for μ = ∞.
+ * @throws GradshapeError RATIO_OUT_OF_RANGE, DELTA_OUT_OF_RANGE
+ */
 export function gaussianEpsilon(mu: number, delta: number): number {
+  checkRatio(mu);
+  checkDelta(delta);
   if (mu === Infinity) return Infinity;
   if (gaussianDelta(mu, 0) <= delta) return 0;
   const hi = Math.max(mu * (mu / 2 - normalQuantile(delta)), Number.MIN_VALUE); // here Φ(a) alone is δ

@@ -78,7 +78,7 @@ const NOT_COVERED = [
   'Choices made by looking at the data outside these steps: hyperparameters, early stopping, the best of several runs, ' +
     'preprocessing fitted to the data.',
   'The accuracy, losses and gradients reported along the way, if computed from the private data without noise.',
-  'What the weights knew of the data before the first step, if they were made from the same data without noise.',
+  'What weights and optimizer knew of the data before the first step, if they had seen the same data.',
   'What holds of the population: a model may reveal it about people who were never in the data.',
   'Attackers who see the computer itself: its memory, its timing, the random key.',
 ];
@@ -121,7 +121,7 @@ function headline({ epsilon, delta }: PrivacyGuarantee, origin: NoiseOrigin, nom
  */
 export function privacyStatement(
   accountant: Accountant,
-  { delta, noiseOrigin = 'unknown' }: { delta: number; noiseOrigin?: NoiseOrigin },
+  { delta, noiseOrigin = 'unknown' }: { delta: number; noiseOrigin?: NoiseOrigin } = {} as never,
 ): PrivacyStatement {
   checkDelta(delta);
   checkOneOf(noiseOrigin, ['secure', 'seeded', 'unknown'], 'noiseOrigin', 'NOISE_ORIGIN_UNKNOWN');

@@ -18,6 +18,11 @@ export function checkEpsilon(epsilon: number, name = 'epsilon'): void {
   if (!(isNumber(epsilon) && epsilon >= 0)) refuse('EPSILON_OUT_OF_RANGE', name, epsilon, 'a number ≥ 0');
 }
 
+/** μ, sensitivity over noise: ∞ where there is none. */
+export function checkRatio(mu: number): void {
+  if (!(isNumber(mu) && mu >= 0)) refuse('RATIO_OUT_OF_RANGE', 'mu', mu, 'a number ≥ 0');
+}
+
 export function checkNoiseMultiplier(sigma: number): void {
   if (!(isNumber(sigma) && sigma >= 0 && sigma < Infinity)) {
     refuse(

@@ -15,6 +15,9 @@ export interface AdaptiveClippingOptions {
   readonly countNoise?: number;
 }
 
+/** With noise of less, a count of halves is on the grid that it is rounded to. */
+const mostCountNoise = 524_288;
+
 /** A rule whose clip norm moves. */
 export interface AdaptiveShaper extends Shaper {
   /** C, as the next step will use it. */
@@ -51,7 +54,14 @@ export function adaptiveClipping(options: AdaptiveClippingOptions = {}): Adaptiv
       'a finite number above 0',
     );
   }
-  const countStd = (expectedBatchSize: number): number => countNoise ?? expectedBatchSize / 20;
+  const countStd = (expectedBatchSize: number): number => {
+    const std = countNoise ?? expectedBatchSize / 20;
+    if (std <= mostCountNoise) return std;
+    throw new GradshapeError(
+      'NOISE_INVALID',
+      `adaptiveClipping: the count's noise is ${std}; expected at most ${mostCountNoise}, where halves lie on the noise's grid. Give countNoise.`,
+    );
+  };
   let clipNorm = initialClipNorm;
   let count = 0;
   return {
@@ -65,7 +75,6 @@ export function adaptiveClipping(options: AdaptiveClippingOptions = {}): Adaptiv
       const squared = g.norms().squared.view();
       for (let i = 0; i < squared.length; i++) count += Math.sqrt(squared[i]!) <= clipNorm ? 0.5 : -0.5;
       const factors = clipFactors(g.norms(), { clipNorm: clipNorm * tightening });
-      g.discardNonFinite();
       g.weightedSums([factors], [sum]);
       return factors;
     },
@@ -93,6 +102,9 @@ export function adaptiveClipping(options: AdaptiveClippingOptions = {}): Adaptiv
         const next = clipNorm * exponent.item();
         if (next > 0 && next < Infinity) clipNorm = next;
       });
+      count = 0;
+    },
+    discard() {
       count = 0;
     },
     state: () => ({ clipNorm }),

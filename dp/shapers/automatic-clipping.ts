@@ -28,7 +28,6 @@ export function automaticClipping(
     accumulate(g, sum, { tightening }) {
       const target = clipNorm * tightening * slack;
       const weights = weightsFrom(g.norms(), (norm) => (norm === 0 ? 0 : target / (norm + gamma)));
-      g.discardNonFinite();
       g.weightedSums([weights], [sum]);
       return weights;
     },

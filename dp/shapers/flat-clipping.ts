@@ -24,7 +24,6 @@ export function flatClipping({ clipNorm }: { readonly clipNorm: Scheduled }): Sh
     },
     accumulate(g, sum, { step, tightening }) {
       const factors = clipFactors(g.norms(), { clipNorm: at(step) * tightening });
-      g.discardNonFinite();
       g.weightedSums([factors], [sum]);
       return factors;
     },

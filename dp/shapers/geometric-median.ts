@@ -59,7 +59,6 @@ export function weiszfeld(
 ): { weights: Float32Array; centre: Tensor; finite: number } {
   const { iterations, smoothing } = checkedOptions('geometricMedian', options);
   const squared = g.norms().squared.values() as Float64Array;
-  g.discardNonFinite();
   const finite = squared.reduce((count, norm) => count + (Number.isFinite(norm) ? 1 : 0), 0);
   const total = squared.reduce((sum, norm) => sum + (Number.isFinite(norm) ? norm : 0), 0);
   const nearest = smoothing * Math.sqrt(total / Math.max(finite, 1));

@@ -37,7 +37,6 @@ export function normRejection({ maxNorm, factor }: NormRejectionOptions): Shaper
           ? limit * median(norms.values().filter(Number.isFinite))
           : maxNorm * tightening * slack;
       const weights = weightsFrom(norms, (norm) => (norm <= largest ? 1 : 0));
-      g.discardNonFinite();
       g.weightedSums([weights], [sum]);
       return weights;
     },

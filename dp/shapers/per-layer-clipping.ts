@@ -33,7 +33,6 @@ export function perLayerClipping(options: PerLayerClippingOptions): Shaper {
     accumulate(g, sum, { tightening }) {
       const { engine } = params;
       const total = g.norms().squared.values();
-      g.discardNonFinite();
       const before = engine.allocate([params.size], 'f32', 'perLayerClipping');
       for (const { parameters, clipNorm } of layers.values()) {
         const norms = new Norms(engine.allocate([g.batch], 'f64', 'perLayerClipping'));

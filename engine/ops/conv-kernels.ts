@@ -152,8 +152,15 @@ export function instantiateFilterGradients(
   kernel(out, x, dOut, geometry, stride, accumulate ? 1 : 0, scratch);
 }
 
-/** out f64[batch] = ‖example i's filter gradient‖², without making it. */
-export function filterGhostNorms(engine: Engine, c: Convolution, out: number, x: number, dOut: number): void {
+/** out f64[batch] = ‖example i's filter gradient‖², without making it; terms: see `conv2dGhostNorms`. */
+export function filterGhostNorms(
+  engine: Engine,
+  c: Convolution,
+  out: number,
+  terms: number,
+  x: number,
+  dOut: number,
+): void {
   const { geometry, scratch } = prepare(engine, c, 'direct');
-  engine.kernels.conv2dGhostNorms(out, x, dOut, geometry, 0, scratch);
+  engine.kernels.conv2dGhostNorms(out, terms, x, dOut, geometry, 0, scratch);
 }

@@ -1,8 +1,15 @@
 // Numbers that may be infinite, as ε without noise is, in text, figures and JSON.
 
-/** Five digits, or ∞. */
+import { formatUpperBound } from 'gradshape';
+
+/** Five digits, rounded to the nearest, or ∞. Bounds are not to be rounded so: see `epsilonText`. */
 export function digits(value: number): string {
   return value === Infinity ? '∞' : String(Number(value.toPrecision(5)));
+}
+
+/** ε, δ or a sampling rate in a table: five digits, rounded up, or ∞. */
+export function epsilonText(value: number): string {
+  return formatUpperBound(value, 5);
 }
 
 /** For CSV. */

@@ -1,6 +1,6 @@
-import { type AccountantName, GradshapeError, privacyPlan } from 'gradshape';
+import { type AccountantName, formatLowerBound, GradshapeError, privacyPlan } from 'gradshape';
 import { formatSummary, summarize, type TrialResult } from '../harness/index.js';
-import { digits, lineFigure, type Report, type Table } from '../report/index.js';
+import { epsilonText, lineFigure, type Report, type Table } from '../report/index.js';
 import type { PrivateCnnResult, PrivateCnnSpec } from '../trials/private-cnn.js';
 import { accountants, delta, epsilonOf, someEpochs } from './epsilons.js';
 
@@ -67,9 +67,8 @@ export function privateCnnReport(trials: readonly Trial[]): Report {
   const { batchSize, epochs, clipNorm } = spec;
   const { datasetSize, noiseMultiplier } = result;
   const plan = privacyPlan({ datasetSize, batchSize, epochs, clipNorm, noiseMultiplier });
-  // Epochs in expectation need not be whole steps: the last one is cut to the plan's.
   const epsilonAfter = (done: number, accountant: AccountantName): number =>
-    epsilonOf(accountant, plan.phases(Math.min(done * plan.stepsPerEpoch, plan.steps))[0]!);
+    epsilonOf(accountant, plan.phases(plan.stepsAfter(done))[0]!);
   const accuracies = (which: Which, epoch = epochs) =>
     summarize(trials.map((trial) => trial.result[which][epoch - 1]!));
   const curve = (which: Which) =>
@@ -77,7 +76,7 @@ export function privateCnnReport(trials: readonly Trial[]): Report {
       const { mean, low, high } = accuracies(which, epoch);
       return { x: epsilonAfter(epoch, 'pld'), y: mean, low, high };
     });
-  const [rdp, pld, gdp] = accountants.map((name) => digits(epsilonAfter(epochs, name)));
+  const [rdp, pld, gdp] = accountants.map((name) => epsilonText(epsilonAfter(epochs, name)));
   const full = spec.data === 'fashion-mnist';
   const networks = full ? published.filter(({ model }) => model === 'tanh CNN') : [];
   return {
@@ -116,9 +115,9 @@ export function privateCnnReport(trials: readonly Trial[]): Report {
         rows: [
           {
             cells: [
-              ...[spec.data, epochs, batchSize, digits(plan.samplingRate)],
+              ...[spec.data, epochs, batchSize, epsilonText(plan.samplingRate)],
               ...[plan.steps, clipNorm, spec.learningRate, spec.momentum],
-              ...[spec.decay, digits(noiseMultiplier), rdp!, pld!, gdp!],
+              ...[spec.decay, formatLowerBound(noiseMultiplier, 5), rdp!, pld!, gdp!],
               summarize(trials.map(({ seconds }) => seconds / epochs)).mean.toFixed(1),
             ],
           },

@@ -1,4 +1,10 @@
-import { type AccountantName, AUTHORS_ORDERS, type PrivacyPhase, rdpAccountant } from 'gradshape';
+import {
+  type AccountantName,
+  AUTHORS_ORDERS,
+  type PrivacyPhase,
+  privacyPlan,
+  rdpAccountant,
+} from 'gradshape';
 import {
   finishedSeeds,
   formatInterval,
@@ -10,7 +16,15 @@ import {
   type TrialResult,
 } from '../harness/index.js';
 import { privateModels } from '../paper/private-models.js';
-import { digits, type Figure, lineFigure, type Report, type Series, type Table } from '../report/index.js';
+import {
+  digits,
+  epsilonText,
+  type Figure,
+  lineFigure,
+  type Report,
+  type Series,
+  type Table,
+} from '../report/index.js';
 import type { UtilityResult, UtilitySpec } from '../trials/utility-epsilon.js';
 import { accountants, delta, epsilonOf, someEpochs } from './epsilons.js';
 
@@ -44,14 +58,10 @@ function armsOf(trials: readonly Trial[]): Arm[] {
         noiseMultiplier === null ? 'vanilla' : noiseMultiplier === 0 ? 'clip only' : `σ = ${noiseMultiplier}`,
       epsilon(accountant, done = epochs) {
         if (!noiseMultiplier) return Infinity;
-        const samplingRate = batchSize / result.datasetSize;
-        const steps = done * result.stepsPerEpoch;
-        return epsilonOf(accountant, {
-          mechanism: 'poissonSampledGaussian',
-          samplingRate,
-          noiseMultiplier,
-          steps,
+        const plan = privacyPlan({
+          ...{ datasetSize: result.datasetSize, batchSize, epochs, clipNorm: spec.clipNorm, noiseMultiplier },
         });
+        return epsilonOf(accountant, plan.phases(plan.stepsAfter(done))[0]!);
       },
       accuracies: (epoch = epochs) => group.map((trial) => trial.result.test[epoch - 1]!),
     };
@@ -136,7 +146,7 @@ function taskTable(arms: readonly Arm[]): Table {
       cells: [
         arm.name,
         arm.spec.noiseMultiplier === null ? null : arm.spec.noiseMultiplier * clipNorm,
-        ...accountants.map((accountant) => digits(arm.epsilon(accountant))),
+        ...accountants.map((accountant) => epsilonText(arm.epsilon(accountant))),
         formatSummary(summarize(arm.accuracies())),
         vanilla === undefined || arm === vanilla ? null : formatInterval(loss(arm, vanilla)),
         formatSummary(summarize(arm.trials.map(({ result }) => Math.max(...result.test)))),
@@ -160,7 +170,7 @@ function summary(arms: readonly Arm[]): string[] {
     if (vanilla === undefined || best === undefined) return [];
     const { data, model } = best.spec;
     return [
-      `${titles[data]}, ${model.toUpperCase()}: ${formatSummary(summarize(best.accuracies()), 3)} at ε = ${digits(best.epsilon('pld'))} (${best.name}), ${formatSummary(summarize(vanilla.accuracies()), 3)} without privacy.`,
+      `${titles[data]}, ${model.toUpperCase()}: ${formatSummary(summarize(best.accuracies()), 3)} at ε = ${epsilonText(best.epsilon('pld'))} (${best.name}), ${formatSummary(summarize(vanilla.accuracies()), 3)} without privacy.`,
     ];
   });
   return [
@@ -182,14 +192,13 @@ function paperTable(): Table {
       const phase: PrivacyPhase = {
         ...{ mechanism: 'nominalPoissonGaussian', samplingRate: batch / n, noiseMultiplier, steps },
       };
-      const { steps: times, ...event } = phase;
       const theirs = rdpAccountant({ conversion: 'classic', orders: AUTHORS_ORDERS })
-        .step(event, times)
+        .step(phase)
         .epsilon(delta).epsilon;
       return {
         cells: [
-          ...[network, noiseMultiplier, epochs, accuracy, digits(epsilon), digits(theirs)],
-          ...(['rdp', 'pld'] as const).map((name) => digits(epsilonOf(name, phase))),
+          ...[network, noiseMultiplier, epochs, accuracy, digits(epsilon), epsilonText(theirs)],
+          ...(['rdp', 'pld'] as const).map((name) => epsilonText(epsilonOf(name, phase))),
         ],
       };
     }),

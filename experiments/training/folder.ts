@@ -59,9 +59,14 @@ export function readRun({ out, given, settings }: TrainCommand): RunFile {
 function parseRun(out: string): RunFile {
   try {
     const text = fs.readFileSync(runFile(out), 'utf8');
-    return JSON.parse(text, (name, value) =>
+    const run = JSON.parse(text, (name, value) =>
       name === 'epsilon' && value === 'Infinity' ? Number.POSITIVE_INFINITY : value,
     );
+    const { settings, hash, epochs } = (run ?? {}) as Partial<RunFile>;
+    if (typeof settings?.set !== 'string' || typeof hash !== 'string' || !Array.isArray(epochs)) {
+      throw new Error('its run.json is damaged: expected settings, hash and epochs');
+    }
+    return run;
   } catch (error) {
     throw new GradshapeError(
       'RESUME_NOT_FOUND',

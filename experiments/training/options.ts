@@ -77,6 +77,9 @@ Examples
   $ node experiments/train.js --resume --epochs 100
       goes on where the run in results/train stopped, to the same bits as if it never had; a private run's account goes on, too
 
+Of a private run, ε covers the weights. Losses, accuracies on examples that must stay private, and what is chosen by them (an early stop, the
+best epoch, the best of several runs) leak, and ε does not cover them.
+
 Ctrl-C stops after the step at hand, and leaves a checkpoint and a report.`;
 
 const defaultRates: Record<OptimizerName, number> = {

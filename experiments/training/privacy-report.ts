@@ -1,9 +1,8 @@
 import path from 'node:path';
-import { formatStatement, saveModel } from 'gradshape';
+import { formatLowerBound, formatStatement, saveModel } from 'gradshape';
 import { replaceFile } from '../harness/files.js';
 import {
   type CsvRow,
-  digits,
   type Figure,
   htmlText,
   isFinitePoint,
@@ -33,9 +32,10 @@ export function privacyReport(
   const statement = privacy.statement();
   return {
     summary: [
-      `Clip norm ${clip}, noise multiplier ${noiseMultiplier}, noise standard deviation ${digits(noiseStd)} on the sum of gradients.`,
+      `Clip norm ${clip}, noise multiplier ${noiseMultiplier}, noise standard deviation ${formatLowerBound(noiseStd, 5)} on the sum of gradients.`,
       statement.says[0]!,
-      'Test and validation examples are no part of the training: what is said of them has no guarantee.',
+      'Test and validation examples are no part of the training: what is said of them has no guarantee. Training losses, and choices made by any of ' +
+        'these numbers (an early stop, the best epoch, the best of several runs), leak, and ε does not cover them.',
     ],
     figures: epsilonFigures(rows, `${label} at δ = ${delta}`),
     sections: [
@@ -43,7 +43,7 @@ export function privacyReport(
       { title: 'What is not covered', html: htmlText(statement.notCovered) },
     ],
     csv: { delta, noiseMultiplier, noiseStd },
-    facts: [['noise standard deviation', digits(noiseStd)]],
+    facts: [['noise standard deviation', formatLowerBound(noiseStd, 5)]],
     statement: formatStatement(statement),
   };
 }

@@ -2,16 +2,19 @@ import { setImmediate as turn } from 'node:timers/promises';
 import {
   type Dataset,
   type Engine,
+  formatLowerBound,
+  formatUpperBound,
   GradshapeError,
   makePrivate,
   makePrivateWithEpsilon,
   namedModel,
   type PrivateTraining,
   type PrivateTrainingOptions,
+  privacyPlan,
   readSafetensors,
   writeSafetensors,
 } from 'gradshape';
-import { digits } from '../report/index.js';
+import { epsilonText } from '../report/index.js';
 import type { RunSettings } from './options.js';
 import { optimizerOf, scheduleOf, type Trainer, type TrainingPrivacy } from './trainer.js';
 
@@ -26,8 +29,8 @@ interface Position {
 const positionKey = 'epoch';
 
 /**
- * DP-SGD under a privacy plan. An epoch is ⌈examples / batch size⌉ steps, as in ordinary training; how a step's batch is drawn is
- * the plan's business. Training losses are seen in seeded runs alone: they are not private.
+ * DP-SGD under a privacy plan, whose business steps, epochs and batches are. Training losses are seen in seeded runs alone: they are
+ * not private.
  */
 export function privateTrainer(
   engine: Engine,
@@ -40,22 +43,21 @@ export function privateTrainer(
   const model = namedModel(asked.model, data.shape, classes);
   const params = model.init(engine, { seed: asked.seed });
   const optimizer = optimizerOf(asked);
-  const stepsAnEpoch = Math.ceil(data.count / batchSize);
-  const steps = epochs * stepsAnEpoch;
   const training = makeTraining(
-    { ...trainingOptions(asked, steps), model, params, optimizer, data },
+    { ...trainingOptions(asked, data), model, params, optimizer, data },
     asked,
     checkpoint,
   );
-  const settings = { ...asked, noise: training.plan.noiseMultiplier as number };
+  const { plan } = training;
+  const settings = { ...asked, noise: plan.noiseMultiplier as number };
   let position: Position | undefined;
   if (checkpoint !== undefined) {
     training.load(checkpoint);
-    position = JSON.parse(readSafetensors(checkpoint).metadata[positionKey]!);
+    position = positionIn(checkpoint);
   }
   const privacy = privacyOf(training, settings);
   return {
-    ...{ settings, model, params, stepsAnEpoch, privacy },
+    ...{ settings, model, params, steps: plan.steps, privacy },
     notes: notesOf(training, settings, privacy),
     get epoch() {
       return position?.epoch;
@@ -65,7 +67,7 @@ export function privateTrainer(
       let made = 0;
       let { epoch, lossSum, examples } = position ?? { epoch: 0, lossSum: 0, examples: 0 };
       for (; epoch < epochs; epoch++, lossSum = 0, examples = 0) {
-        while (training.step < (epoch + 1) * stepsAnEpoch) {
+        while (training.step < plan.stepsAfter(epoch + 1)) {
           await turn();
           if (signal.aborted) return;
           const { step, loss, batchSize: drawn } = training.next();
@@ -83,7 +85,7 @@ export function privateTrainer(
     save() {
       const { metadata, tensors } = readSafetensors(training.save());
       return writeSafetensors({
-        metadata: { ...metadata, [positionKey]: JSON.stringify(position) },
+        metadata: { ...metadata, ...(position && { [positionKey]: JSON.stringify(position) }) },
         tensors,
       });
     },
@@ -95,10 +97,32 @@ export function privateTrainer(
   };
 }
 
-function trainingOptions(settings: RunSettings, steps: number) {
-  const { batchSize, clip, sampling, accountant, physicalBatch, secure, strategy, seed, audit } = settings;
+/** Of a run that was stopped before its first step there is none. Error: CHECKPOINT_INVALID. */
+function positionIn(checkpoint: Uint8Array): Position | undefined {
+  const text = readSafetensors(checkpoint).metadata[positionKey];
+  if (text === undefined) return undefined;
+  try {
+    const { epoch, lossSum, examples } = JSON.parse(text) as Position;
+    if ([epoch, examples].every((value) => Number.isSafeInteger(value) && value >= 0)) {
+      return { epoch, lossSum, examples };
+    }
+  } catch {
+    // Said below.
+  }
+  throw new GradshapeError(
+    'CHECKPOINT_INVALID',
+    `the checkpoint's '${positionKey}' is ${text.slice(0, 100)}; expected what train.js wrote. Start the run again without --resume.`,
+  );
+}
+
+function trainingOptions(settings: RunSettings, data: Dataset) {
+  const { batchSize, epochs, clip, sampling, accountant, physicalBatch, secure, strategy, seed, audit } =
+    settings;
+  const drawn = { batchSize, epochs, clipNorm: clip!, sampling };
+  // How many steps there are is the plan's to say, whatever its noise will be.
+  const { steps } = privacyPlan({ ...drawn, datasetSize: data.count, noiseMultiplier: 0 });
   return {
-    ...{ batchSize, steps, clipNorm: clip!, sampling, accountant, strategy, audit },
+    ...{ ...drawn, accountant, strategy, audit },
     schedule: scheduleOf(settings, steps),
     ...(physicalBatch !== undefined && { maxPhysicalBatch: physicalBatch }),
     ...(!secure && { seed, diagnostics: true }),
@@ -124,10 +148,10 @@ function checkTarget({ plan }: PrivateTraining, { targetEpsilon, delta, epochs, 
   if (targetEpsilon === undefined) return;
   const { epsilon } = plan.epsilon(delta);
   if (epsilon <= targetEpsilon) return;
-  const enough = Math.ceil(epsilon * 100) / 100;
+  const enough = formatUpperBound(epsilon);
   throw new GradshapeError(
     'TARGET_EXCEEDED',
-    `the run's noise multiplier is ${noise}, with which ${epochs} epochs spend ε = ${digits(epsilon)} at δ = ${delta}, and the target is ${targetEpsilon}. ` +
+    `the run's noise multiplier is ${noise}, with which ${epochs} epochs spend ε = ${epsilonText(epsilon)} at δ = ${delta}, and the target is ${targetEpsilon}. ` +
       `Allow it with --resume --epochs ${epochs} --target-epsilon ${enough} (the noise stays as it is), or start a new run with --epochs ${epochs}, which finds its own.`,
   );
 }
@@ -167,8 +191,10 @@ function notesOf(
   if (noise === 0) return [...slow, `Clipped to norm ${clip}, no noise: ε = ∞ (${draws[sampling]}).`];
   return [
     ...slow,
-    `Clipped to norm ${clip}, noise multiplier ${noise} (standard deviation ${digits(noiseStd)} on the sum of gradients), ${draws[sampling]}.`,
-    `After ${epochs} epochs: ${label} = ${digits(plan.epsilon(delta).epsilon)} at δ = ${delta}, by ${plan.accountant.toUpperCase()}.`,
+    `Clipped to norm ${clip}, noise multiplier ${noise} (standard deviation ${formatLowerBound(noiseStd, 5)} on the sum of gradients), ${draws[sampling]}.`,
+    `After ${epochs} epochs: ${label} = ${epsilonText(plan.epsilon(delta).epsilon)} at δ = ${delta}, by ${plan.accountant.toUpperCase()}.`,
+    'ε covers the weights alone: losses on training examples, and accuracies on examples that must stay private, leak; so do an early stop, the best ' +
+      'epoch or the best of several runs, chosen by them.',
     ...(audit === null ? [] : [audit.at(delta).says]),
     ...(secure
       ? []

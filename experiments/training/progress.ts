@@ -1,5 +1,5 @@
 import { Presets, SingleBar } from 'cli-progress';
-import { digits } from '../report/index.js';
+import { epsilonText } from '../report/index.js';
 import type { EpochRow } from './report.js';
 import type { StepDone } from './trainer.js';
 
@@ -12,7 +12,7 @@ export class TrainingProgress {
 
   constructor(
     readonly epochs: number,
-    readonly stepsAnEpoch: number,
+    readonly steps: number,
     readonly stream: NodeJS.WriteStream = process.stderr,
   ) {
     if (!stream.isTTY) return;
@@ -32,10 +32,10 @@ export class TrainingProgress {
       rate: rateText(examplesPerSecond),
     };
     if (this.#bar !== undefined) {
-      if (!this.#bar.isActive) this.#bar.start(this.epochs * this.stepsAnEpoch, step, texts);
+      if (!this.#bar.isActive) this.#bar.start(this.steps, step, texts);
       this.#bar.update(step + 1, texts);
     } else if (performance.now() - this.#lastLine > lineEvery) {
-      const done = Math.round((100 * (step + 1)) / (this.epochs * this.stepsAnEpoch));
+      const done = Math.round((100 * (step + 1)) / this.steps);
       this.say(`${done} %, epoch ${texts.epoch}/${this.epochs}${texts.loss} · ${texts.rate} examples/s`);
     }
   }
@@ -63,7 +63,7 @@ export function epochLine(row: EpochRow, epochs: number, rate: number, label = '
     `test accuracy ${row.testAccuracy.toFixed(4)} (loss ${row.testLoss.toFixed(4)})`,
     ...(validationAccuracy === null ? [] : [`validation ${validationAccuracy.toFixed(4)}`]),
     ...(inexactTestAccuracy === null ? [] : [`inexact test images ${inexactTestAccuracy.toFixed(4)}`]),
-    ...(epsilon === undefined ? [] : [`${label} = ${digits(epsilon)}`]),
+    ...(epsilon === undefined ? [] : [`${label} = ${epsilonText(epsilon)}`]),
     `${row.seconds.toFixed(1)} s, ${rateText(rate)} examples/s`,
   ].join('  ');
 }

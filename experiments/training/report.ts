@@ -1,6 +1,6 @@
 import { packageVersion } from '../harness/experiment.js';
 import { duration } from '../harness/progress.js';
-import { digits, lineFigure, type Report, terminalReport, writeReport } from '../report/index.js';
+import { epsilonText, lineFigure, type Report, terminalReport, writeReport } from '../report/index.js';
 import { privacyOptions } from './options.js';
 import { privacyReport, writePrivacy } from './privacy-report.js';
 import type { TrainingSets } from './sets.js';
@@ -95,7 +95,7 @@ export async function writeTrainingReport(
           cells: [
             row.epoch,
             ...[...losses, ...accuracies].map(([, of]) => of(row).toFixed(4)),
-            ...(row.epsilon === undefined ? [] : [digits(row.epsilon)]),
+            ...(row.epsilon === undefined ? [] : [epsilonText(row.epsilon)]),
             row.seconds.toFixed(1),
           ],
         })),

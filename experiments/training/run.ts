@@ -65,8 +65,8 @@ async function loop(
   out: string,
   { hash }: TrainingSets,
 ): Promise<boolean> {
-  const { settings, stepsAnEpoch, privacy } = trainer;
-  const progress = new TrainingProgress(settings.epochs, stepsAnEpoch);
+  const { settings, steps, privacy } = trainer;
+  const progress = new TrainingProgress(settings.epochs, steps);
   const stop = new AbortController();
   const onSignal = () => stop.abort();
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal);

@@ -47,7 +47,8 @@ export interface Trainer {
   readonly settings: RunSettings;
   readonly model: Sequential;
   readonly params: Parameters;
-  readonly stepsAnEpoch: number;
+  /** Steps when all epochs are done. */
+  readonly steps: number;
   /** The epoch at hand, or just ended; undefined before the first step. */
   readonly epoch: number | undefined;
   /** What a reader should know before it begins. */

@@ -22,19 +22,19 @@ export function vanillaTrainer(
   const { model, params, optimizer, ...saved } =
     checkpoint === undefined ? begin(engine, settings, data, classes) : loadTraining(checkpoint, engine);
   let position: TrainingPosition | undefined = saved.position;
-  const stepsAnEpoch = Math.ceil(data.count / batchSize);
+  const steps = epochs * Math.ceil(data.count / batchSize);
   return {
-    ...{ settings, model, params, stepsAnEpoch, notes: [] },
+    ...{ settings, model, params, steps, notes: [] },
     get epoch() {
       return position?.epoch;
     },
     async *run(signal, onEpoch) {
-      const steps = train({
+      const reports = train({
         ...{ model, params, optimizer, data, batchSize, epochs, seed, signal, onEpoch },
-        schedule: scheduleOf(settings, epochs * stepsAnEpoch),
+        schedule: scheduleOf(settings, steps),
         ...(position && { start: position }),
       });
-      for await (const report of steps) {
+      for await (const report of reports) {
         position = report.position;
         yield report;
       }

@@ -56,7 +56,7 @@ export const field = { from: [-1.6, -1.1], to: [2.6, 1.6] } as const;
 export const decisionBoundary = defineTrial<DecisionBoundarySpec, DecisionBoundaryResult>({
   module: import.meta.url,
   name: 'decision-boundary',
-  version: 1,
+  version: 2,
   description: 'An MLP on two moons, vanilla or private: its confidence over the plane',
   defaults: {
     moonNoise: 0.15,

@@ -97,7 +97,7 @@ const lossEpochs = 5;
 export const defence = defineTrial<DefenceSpec, DefenceResult, Images>({
   module: import.meta.url,
   name: 'defence',
-  version: 2,
+  version: 3,
   description: 'Poisoned dress against coat, filtered before training or shaped during it',
   defaults: {
     attack: 'none',

@@ -120,7 +120,7 @@ const labels = {
 export const gradients = defineTrial<GradientsSpec, GradientsResult>({
   module: import.meta.url,
   name: 'gradients',
-  version: 2,
+  version: 3,
   description: 'Clean and poisoned gradients while a model trains on a poisoned set',
   defaults: {
     task: 'dress-coat',

@@ -19,7 +19,7 @@ export interface LabelFlipSpec extends ShapedTraining {
 export const labelFlip = defineTrial<LabelFlipSpec, AccuracyCurves, Images>({
   module: import.meta.url,
   name: 'label-flip',
-  version: 1,
+  version: 2,
   description:
     'Logistic regression on Fashion-MNIST dress against coat with flipped labels, vanilla or shaped',
   defaults: { ratio: 0, clipNorm: null, noiseStd: 0, learningRate: 0.01, batchSize: 300, epochs: 40 },

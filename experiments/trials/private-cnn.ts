@@ -62,7 +62,7 @@ const centredTanhCnn = (outputs: number): Sequential =>
 export const privateCnn = defineTrial<PrivateCnnSpec, PrivateCnnResult, Shared>({
   module: import.meta.url,
   name: 'private-cnn',
-  version: 1,
+  version: 2,
   description: 'Accuracy by epoch of a tanh CNN trained by DP-SGD to a target ε',
   defaults: {
     data: 'fashion-mnist',

@@ -40,7 +40,7 @@ interface ChosenPoisons {
 export const slab = defineTrial<SlabSpec, SlabResult, Images>({
   module: import.meta.url,
   name: 'slab',
-  version: 2,
+  version: 3,
   description: 'Logistic regression on Fashion-MNIST dress against coat with slab poisons, vanilla or shaped',
   defaults: {
     ratio: 0,

@@ -1,0 +1,98 @@
+import { indicesOf } from './batch.js';
+import type { Engine } from './engine.js';
+import type { Examples, Tensor } from './tensor.js';
+
+/**
+ * The most examples whose gradients are summed in float32 before their sum goes on in float64. Rounding moves a float32 sum of
+ * m parts of norm at most C by at most 2⁻²⁴·(m²/2 + m)·C: 0.31 % of C for 320 (docs/arithmetic.md, lemma 3).
+ */
+export const groupSize = 320;
+
+/** Where nothing else says what the groups are, the indices of a data set in stretches of 2⁸. */
+const indexBits = 8;
+
+/** Consecutive examples of a batch, from…to−1, that belong to one group. */
+export interface Run {
+  readonly from: number;
+  readonly to: number;
+  /** Whether the group before them is complete. */
+  readonly closes: boolean;
+}
+
+/**
+ * Splits the examples of a lot into groups, in the order in which they come, so that one example more or less changes few
+ * groups, and pieces of the lot have the groups of the whole:
+ * - the first 320 are one group;
+ * - after them, examples whose indices in the data set lie in the same stretch of 256 (their positions, without a data set);
+ * - or the batch itself says which group each example is in (`Examples.groups`).
+ * None has more than 320.
+ */
+export class Grouping {
+  /** Examples so far. */
+  seen = 0;
+  /** The open group, and how many examples it has. */
+  private group = -1;
+  private filled = 0;
+
+  /** The runs of a batch's next examples. */
+  runs(examples: Examples | null, count: number): readonly Run[] {
+    const groups = examples?.groups ?? null;
+    if (groups === null && this.seen + count <= groupSize) {
+      this.seen += count;
+      this.filled += count;
+      return [{ from: 0, to: count, closes: false }];
+    }
+    const indices = groups === null ? examples && indicesOf(examples) : null;
+    const runs: Run[] = [];
+    let from = 0;
+    let closes = false;
+    for (let i = 0; i < count; i++) {
+      const group = groups?.[i] ?? this.groupOf(indices?.[i] ?? this.seen);
+      if (this.filled > 0 && (group !== this.group || this.filled === groupSize)) {
+        if (i > from) runs.push({ from, to: i, closes });
+        from = i;
+        closes = true;
+        this.filled = 0;
+      }
+      this.group = group;
+      this.filled++;
+      this.seen++;
+    }
+    if (count > from) runs.push({ from, to: count, closes });
+    return runs;
+  }
+
+  private groupOf(index: number): number {
+    return this.seen < groupSize ? -1 : index >> indexBits;
+  }
+
+  clear(): void {
+    this.seen = 0;
+    this.filled = 0;
+    this.group = -1;
+  }
+}
+
+/**
+ * Adds a batch to `out`, f32 [n]: its groups in float32, and they in float64, rounded once at the end.
+ * @param add adds the examples from…to−1 to `part`, f32 [n]
+ */
+export function sumByGroups(
+  engine: Engine,
+  examples: Examples | null,
+  count: number,
+  out: Tensor,
+  add: (from: number, to: number, part: Tensor) => void,
+): void {
+  const { kernels } = engine;
+  const total = engine.allocate([out.size], 'f64', 'a sum over groups');
+  kernels.fill(total.address, 0, out.size * 2);
+  kernels.moveToF64(total.address, out.address, out.size);
+  const part = engine.full([out.size], 0);
+  for (const { from, to, closes } of new Grouping().runs(examples, count)) {
+    if (closes) kernels.moveToF64(total.address, part.address, out.size);
+    add(from, to, part);
+  }
+  kernels.moveToF64(total.address, part.address, out.size);
+  kernels.addFromF64(out.address, total.address, 0, 0, out.size);
+}
