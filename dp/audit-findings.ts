@@ -30,7 +30,7 @@ export interface Finding {
   readonly kind: 'noise' | 'positions' | 'sampling';
   /** The claim with the most noise and the least sampling that agree with what was seen; null where nothing was proved. */
   readonly proved: PrivacyEvent | null;
-  /** The same if all guesses of this kind had been right. */
+  /** The same if all guesses had been right. */
   readonly ceiling: PrivacyEvent | null;
 }
 
@@ -85,7 +85,7 @@ export function examine(examination: Examination): Findings {
             {
               kind: 'sampling',
               proved: event(noise, foretold(hits)),
-              ceiling: event(noise, foretold(predicted)),
+              ceiling: event(most, foretold(predicted)),
             } as const,
           ]
         : []),

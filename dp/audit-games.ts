@@ -17,6 +17,23 @@ import type { Sampler } from './sampling.js';
 export interface Audited {
   readonly engine: Engine;
   readonly makeStep: (params: Parameters) => TrainingStep;
+  /** The rule's bound, where it is known. */
+  readonly bound?: number;
+}
+
+/** Sizes of canaries, for a bound of C, or for any that is likely. */
+interface Sizes {
+  /** Norms of gradients with a coordinate of their own, in turn: far above C, and just within it, where a rule may leave out larger ones. */
+  readonly own: readonly number[];
+  /** Of the witnesses' gradients. */
+  readonly witness: number;
+  /** Of each of two positions that cancel: so large that float32 loses what witnesses add to it. */
+  readonly cancelling: number;
+}
+
+function sizesFor({ bound }: Audited): Sizes {
+  if (bound === undefined) return { own: [1e6], witness: 1e6, cancelling: 1e12 };
+  return { own: [1000 * bound, 0.98 * bound], witness: 0.98 * bound, cancelling: 1e12 * bound };
 }
 
 /** An example whose gradient is Σ_t rows[t]ᵀ · columns[t], of rows and columns [side]: only what is not 0 is named. */
@@ -40,10 +57,6 @@ interface CanaryBatch {
   readonly [name: string]: Tensor;
 }
 
-/** Norm of a canary's own gradient: far above any clip norm. */
-const magnitude = 1000;
-/** Of each of two positions that cancel: so large that float32 loses all else that is added to it. */
-const cancelling = 1e12;
 const examplesAtOnce = 1000;
 /** Draws foretold by a twin: whether these are true shows soon. */
 const enoughPredicted = 300;
@@ -135,6 +148,7 @@ export function playOwnCoordinates(audited: Audited, options: OwnCoordinateOptio
   const { canaries, steps, seed, sampler, twin, replace = false } = options;
   const placedAnew = options.coordinates !== undefined;
   const coordinates = options.coordinates ?? canaries;
+  const { own } = sizesFor(audited);
   const side = Math.ceil(Math.sqrt(coordinates));
   const coins = publicGenerator(seed, 'poison');
   const included = Array.from({ length: placedAnew ? 0 : canaries }, () => coin(coins));
@@ -163,7 +177,7 @@ export function playOwnCoordinates(audited: Audited, options: OwnCoordinateOptio
         const at = placedAnew ? k : moving[k]!;
         const isIn = placedAnew ? coin(coins) : included[at]!;
         inside[at] = isIn ? 1 : -1;
-        if (isIn || replace) present.push({ at, push: magnitude * signs[at]! * inside[at]! });
+        if (isIn || replace) present.push({ at, push: own[k % own.length]! * signs[at]! * inside[at]! });
       }
       accumulateOwn(audited, step, side, present);
       step.finish();
@@ -233,10 +247,11 @@ export function playCancellingPositions(
   const side = positionsSide;
   const coins = publicGenerator(seed, 'poison', 1);
   const observations = new Observations();
-  // Each witness' gradient is the same everywhere, so that clipping leaves C / side of it on every coordinate.
+  const { witness: size, cancelling } = sizesFor(audited);
+  // Each witness' gradient is the same everywhere: it adds C / side to every coordinate.
   const nothing: Entries = { at: 0, value: 0 };
   const all = (value: number): Entries => ({ at: 'everywhere', value });
-  const witness: Canary = { rows: [all(1), nothing], columns: [all(-magnitude), nothing] };
+  const witness: Canary = { rows: [all(1), nothing], columns: [all(-size / side), nothing] };
   const witnesses: Canary[] = Array((witnessed * side) / 2).fill(witness);
   const half = lots / 2;
   for (const layer of ['dense', 'conv'] as const) {
@@ -248,7 +263,11 @@ export function playCancellingPositions(
       for (let t = 0; t < half; t++) {
         const included = Array.from(start, () => coin(coins));
         const present = [...included.keys()].filter((i) => included[i]);
-        const batch = [...witnesses, ...present.map((i) => cancellingCanary(i, side)), ...witnesses];
+        const batch = [
+          ...witnesses,
+          ...present.map((i) => cancellingCanary(i, side, cancelling)),
+          ...witnesses,
+        ];
         accumulate(audited, step, side, layer, batch);
         step.finish();
         for (const [i, moved] of params.values().entries()) observations.add(included[i]!, moved);
@@ -263,10 +282,10 @@ export function playCancellingPositions(
 }
 
 /** Its rows are each other's opposites, or, for every other one, its columns are. */
-function cancellingCanary(i: number, side: number): Canary {
+function cancellingCanary(i: number, side: number, size: number): Canary {
   const row = (value: number): Entries => ({ at: Math.floor(i / side), value });
   const column = (value: number): Entries => ({ at: i % side, value });
   return i % 2 === 0
-    ? { rows: [row(cancelling), row(-cancelling)], columns: [column(-1), column(-1)] }
-    : { rows: [row(cancelling), row(cancelling)], columns: [column(-1), column(1)] };
+    ? { rows: [row(size), row(-size)], columns: [column(-1), column(-1)] }
+    : { rows: [row(size), row(size)], columns: [column(-1), column(1)] };
 }

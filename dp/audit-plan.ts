@@ -98,7 +98,7 @@ export function auditPlan(plan: PrivacyPlan, options: PlanAuditOptions): PlanAud
   const placed = Math.min(Math.ceil(batchSize) + 32, mostPlaced);
   try {
     const { findings } = examine({
-      ...{ engine, makeStep, claim, mu, seed, confidence },
+      ...{ engine, makeStep, claim, mu, seed, confidence, bound: shaper.bound(0)! },
       canaries: datasetSize,
       coordinates: 2 * placed,
       steps: stepsFor(mu, confidence, Math.min(batchSize, placed)),

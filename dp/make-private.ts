@@ -213,7 +213,7 @@ class Training implements PrivateTraining {
       );
     }
     this.warnings = issues;
-    this.audit = options.audit === true ? auditPlan(plan, { engine: params.engine, strategy }) : null;
+    this.audit = options.audit ? auditPlan(plan, { engine: params.engine, strategy }) : null;
     this.#accountant = plan.accountantAfter(0);
     const shuffled = plan.sampling === 'shuffled' || plan.sampling === 'nominal-poisson';
     this.#publicSeed = options.seed ?? (shuffled ? randomSeed() : null);
