@@ -15,16 +15,21 @@ import {
 
 type NamedExamples = [name: string, tensor: Tensor, examples: Examples];
 
-const hostIndices = new WeakMap<Examples, Int32Array>();
+/** Where examples keep their indices for the host: the symbol is not exported, so a loss can't read them. */
+const hostIndices = Symbol('indices');
+type WithIndices = Examples & { readonly [hostIndices]?: Int32Array };
 
-/** Keeps the examples' indices where the host can read them without a copy, and a loss can't. */
-export function rememberIndices(examples: Examples, indices: Int32Array): void {
-  hostIndices.set(examples, indices);
+/** Who the examples of a batch are, with their indices where the host can read them without a copy. */
+export function examplesOf(examples: Examples, indices: Int32Array): Examples {
+  const { indices: tensor, random, groups = null, source = null } = examples;
+  const known: WithIndices = { indices: tensor, random, groups, source, [hostIndices]: indices };
+  return known;
 }
 
 /** The examples' indices in their data set, for the step, outside the loss; null where they come from none. */
 export function indicesOf(examples: Examples): Int32Array | null {
-  return hostIndices.get(examples) ?? (examples.indices && (numbersOf(examples.indices) as Int32Array));
+  const known = (examples as WithIndices)[hostIndices];
+  return known ?? (examples.indices && (numbersOf(examples.indices) as Int32Array));
 }
 
 /** The names of a batch's tensors of examples, and whose rows they are. */
@@ -83,7 +88,12 @@ export function rowCutter(from: number, to: number): (tensor: Tensor, examples: 
   const parts = new Map<Examples, Examples>();
   const partOf = (whole: Examples): Examples => {
     const indices = whole.indices && sliceRows(whole.indices, from, to);
-    const part = { ...whole, indices, groups: whole.groups?.subarray(from, to) ?? null };
+    const part: WithIndices = {
+      indices,
+      random: whole.random,
+      groups: whole.groups?.subarray(from, to) ?? null,
+      source: whole.source ?? null,
+    };
     if (indices !== null) markExamples(indices, part);
     parts.set(whole, part);
     return part;

@@ -1,11 +1,10 @@
-import { rememberIndices } from './batch.js';
+import { examplesOf } from './batch.js';
 import type { Engine } from './engine.js';
 import { GradshapeError } from './errors.js';
 import type { Block } from './memory.js';
 import { checkSeed } from './random.js';
 import {
   type BlockTensor,
-  type Examples,
   markExamples,
   markGathered,
   readError,
@@ -150,13 +149,8 @@ export class Dataset {
       );
       kernels.gatherI32(y.address, at.address, n, this.labels.address);
     }
-    const examples: Examples = {
-      indices: at,
-      random: seed === undefined ? null : { seed, step },
-      groups: groups ?? null,
-      source: this,
-    };
-    rememberIndices(examples, ids);
+    const random = seed === undefined ? null : { seed, step };
+    const examples = examplesOf({ indices: at, random, groups: groups ?? null, source: this }, ids);
     for (const tensor of [x, y, at]) markExamples(tensor, examples);
     const gathered = {
       squaredNorms: () => this.squaredNorms(),

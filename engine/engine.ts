@@ -71,10 +71,7 @@ export class Engine {
       );
     }
     checkShape(purpose, shape);
-    const address = this.memory.arenaAllocate(
-      sizeOf(shape) * bytesPerElement(dtype),
-      `${purpose} of shape ${showShape(shape)}`,
-    );
+    const address = this.memory.arenaAllocate(sizeOf(shape) * bytesPerElement(dtype), purpose, shape);
     return new Tensor(this, shape, dtype, address, scope);
   }
 

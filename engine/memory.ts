@@ -134,8 +134,11 @@ export class LinearMemory {
     return { chunk: this.chunk, offset: this.offset };
   }
 
-  /** Bump-allocates in the current chunk, or in the next one that is large enough. Chunks never move. */
-  arenaAllocate(bytes: number, purpose: string): number {
+  /**
+   * Bump-allocates in the current chunk, or in the next one that is large enough. Chunks never move. The error's text is made of
+   * purpose and shape only when it is needed: allocations are many.
+   */
+  arenaAllocate(bytes: number, purpose: string, shape?: readonly number[]): number {
     const size = align(bytes);
     for (;;) {
       const current = this.chunks[this.chunk];
@@ -146,7 +149,8 @@ export class LinearMemory {
       }
       if (this.chunk + 1 === this.chunks.length) {
         const chunkBytes = Math.max(smallestChunk, size);
-        this.chunks.push({ address: this.acquire(chunkBytes, purpose), bytes: chunkBytes });
+        const what = shape === undefined ? purpose : `${purpose} of shape [${shape.join(', ')}]`;
+        this.chunks.push({ address: this.acquire(chunkBytes, what), bytes: chunkBytes });
       }
       this.chunk++;
       this.offset = 0;

@@ -335,6 +335,7 @@ class RuledGradients implements SliceableGradients {
   }
 
   private discard(examples: readonly number[]): void {
+    if (examples.length === 0) return;
     this.discarded = examples;
     // A weight of 0 times NaN is NaN: the numbers themselves must go.
     if (this.whole !== null) this.clearDiscarded(this.whole);

@@ -117,18 +117,26 @@ export function sqrtF64ToF32(out: usize, a: usize, n: i32): void {
  * of rounding in the norm and in the scaled gradient. A norm of 0 gives 1; a norm that is not finite gives 0.
  */
 export function clipFactors(out: usize, squaredNorms: usize, clipNorm: f64, n: i32): void {
-  const target = clipNorm * (1 - 1e-6);
-  for (let i: usize = 0; i < <usize>n; i++) {
-    const squared = load<f64>(squaredNorms + (i << 3));
-    let factor: f32 = 0;
-    if (squared == 0) factor = 1;
-    else if (squared > 0 && squared < Infinity) {
-      const exact = min<f64>(1, target / sqrt<f64>(squared));
-      factor = <f32>exact;
-      if (<f64>factor > exact) factor = reinterpret<f32>(reinterpret<i32>(factor) - 1);
-    }
-    store<f32>(out + (i << 2), factor);
+  const target = f64x2.splat(clipNorm * (1 - 1e-6));
+  const end = <usize>(n & ~1) << 2;
+  for (let i: usize = 0; i < end; i += 8) {
+    v128.store64_lane(out + i, factorsOf(v128.load(squaredNorms + 2 * i), target), 0);
   }
+  if (n & 1) v128.store32_lane(out + end, factorsOf(v128.load64_zero(squaredNorms + 2 * end), target), 0);
+}
+
+/** Two factors, in the lower lanes. A norm of 0 makes the quotient infinite, one that is not finite makes it 0 or NaN. */
+// @ts-ignore: decorator
+@inline
+function factorsOf(squared: v128, target: v128): v128 {
+  const one = f64x2.splat(1);
+  const isZero = f64x2.eq(squared, f64x2.splat(0));
+  const quotient = f64x2.min(one, f64x2.div(target, f64x2.sqrt(squared)));
+  const exact = v128.bitselect(one, quotient, isZero);
+  const factor = f32x4.demote_f64x2_zero(v128.and(exact, f64x2.eq(exact, exact)));
+  const tooLarge = f64x2.gt(f64x2.promote_low_f32x4(factor), exact);
+  // The next smaller number of a positive one.
+  return i32x4.add(factor, v128.shuffle<i32>(tooLarge, i32x4.splat(0), 0, 2, 4, 5));
 }
 
 // out[0…count-1] += four rows of a, `line` bytes apart, each times its scale, one after the other.
@@ -207,7 +215,15 @@ export function scaleRows(out: usize, a: usize, scale: usize, rows: i32, cols: i
 export function scaleFactors(out: usize, a: usize, scale: usize, rows: i32, cols: i32): void {
   const end = <usize>(cols & ~3) << 2;
   const line = <usize>cols << 2;
-  for (let r: usize = 0; r < <usize>rows; r++) {
+  let first: usize = 0;
+  // Two classes are common: two rows at a time.
+  for (const pairs = cols == 2 ? <usize>(rows & ~1) : 0; first < pairs; first += 2) {
+    const s = v128.load64_zero(scale + (first << 2));
+    v128.store(out, scaled(v128.load(a), v128.shuffle<f32>(s, s, 0, 0, 1, 1)));
+    out += 16;
+    a += 16;
+  }
+  for (let r = first; r < <usize>rows; r++) {
     const s = load<f32>(scale + (r << 2));
     if (end) {
       const factor = f32x4.splat(s);
