@@ -1,6 +1,6 @@
 /** What this process has released of a data set, and into which weights: so that several trainings are counted together. */
 import type { Dataset, Parameters } from '../engine/index.js';
-import { eventOf } from './accounting/events.js';
+import { eventOf, sameEvent } from './accounting/events.js';
 import type { PrivacyEvent, PrivacyPhase } from './accounting/index.js';
 
 /** How far a run of steps got, by the run's name. A training taken up from a checkpoint is another run from there on. */
@@ -12,20 +12,25 @@ export interface RunPart {
 /** Phases with equal events merged: as many as there are kinds of events, however many trainings there were. */
 class Tally {
   readonly #phases = new Map<string, PrivacyPhase>();
+  /** The phase that was added to last: mostly it is added to again. */
+  #last: PrivacyPhase | null = null;
 
   constructor(phases: Iterable<PrivacyPhase> = []) {
     for (const phase of phases) this.add(phase);
   }
 
   add(phase: PrivacyPhase): void {
-    const event = eventOf(phase);
-    const key = Object.values(event).join(' ');
-    const { steps = 0 } = this.#phases.get(key) ?? {};
-    this.#phases.set(key, { ...event, steps: steps + phase.steps });
+    if (this.#last === null || !sameEvent(phase, this.#last)) {
+      const event = eventOf(phase);
+      const key = Object.values(event).join(' ');
+      this.#last = this.#phases.get(key) ?? { ...event, steps: 0 };
+      this.#phases.set(key, this.#last);
+    }
+    this.#last.steps += phase.steps;
   }
 
   get phases(): PrivacyPhase[] {
-    return [...this.#phases.values()];
+    return [...this.#phases.values()].map((phase) => ({ ...phase }));
   }
 
   /** What is here beyond other phases. */

@@ -9,6 +9,7 @@ import {
   type PrivacyEvent,
   type PrivacyPhase,
   relationOf,
+  sameEvent,
 } from './events.js';
 import type { RdpConversion } from './rdp.js';
 import { checkDelta, checkEpsilon, checkSteps } from './validate.js';
@@ -70,9 +71,6 @@ export interface Engine {
   settings: Pick<AccountantState, 'conversion' | 'orders'>;
 }
 
-function sameEvent(a: PrivacyEvent, b: PrivacyEvent): boolean {
-  return (Object.keys(a) as (keyof PrivacyEvent)[]).every((key) => a[key] === b[key]);
-}
 
 /** How many releases `count` times an event, or a phase with steps of its own, are. */
 function releases(event: PrivacyEvent | PrivacyPhase, count: number): number {
@@ -84,6 +82,8 @@ function releases(event: PrivacyEvent | PrivacyPhase, count: number): number {
 
 export function makeAccountant(engine: Engine, start: readonly PrivacyPhase[] = []): Accountant {
   const phases: PrivacyPhase[] = [];
+  /** The phases as they are given out; null where the last one has grown since. */
+  let shown: readonly PrivacyPhase[] | null = null;
   /** One phase of each mechanism there is: what the relation depends on. */
   const kinds = new Map<PrivacyEvent['mechanism'], PrivacyPhase>();
   let components: Component[] | null = null;
@@ -121,7 +121,8 @@ export function makeAccountant(engine: Engine, start: readonly PrivacyPhase[] = 
   const accountant: Accountant = {
     name: engine.name,
     get phases() {
-      return [...phases];
+      shown ??= phases.map((phase) => Object.freeze({ ...phase }));
+      return [...shown];
     },
     step(given, count = 1) {
       const event = eventOf(given);
@@ -129,14 +130,15 @@ export function makeAccountant(engine: Engine, start: readonly PrivacyPhase[] = 
       const merges = last !== undefined && sameEvent(event, last);
       const steps = releases(given, count) + (merges ? last.steps : 0);
       checkSteps(steps);
-      const phase = Object.freeze({ ...event, steps });
-      if (merges) phases.pop();
+      if (merges) last.steps = steps;
       else {
+        const phase = { ...event, steps };
         relationOf([...kinds.values(), phase]);
         kinds.set(phase.mechanism, phase);
+        phases.push(phase);
       }
-      phases.push(phase);
       components = null;
+      shown = null;
       return accountant;
     },
     epsilon(delta) {

@@ -74,6 +74,14 @@ export function eventOf(event: PrivacyEvent): PrivacyEvent {
   }
 }
 
+/** Whether two events are the same release; what else the objects hold does not matter. */
+export function sameEvent(a: PrivacyEvent, b: PrivacyEvent): boolean {
+  if (a.mechanism !== b.mechanism || a.noiseMultiplier !== b.noiseMultiplier) return false;
+  if ('samplingRate' in a) return a.samplingRate === (b as typeof a).samplingRate;
+  if (!('datasetSize' in a)) return true;
+  return a.datasetSize === (b as typeof a).datasetSize && a.batchSize === (b as typeof a).batchSize;
+}
+
 /** @throws GradshapeError PHASES_INVALID */
 export function checkPhases(phases: readonly PrivacyPhase[]): void {
   if (Array.isArray(phases)) return;
