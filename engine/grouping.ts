@@ -24,7 +24,7 @@ export interface Run {
  * groups, and pieces of the lot have the groups of the whole:
  * - the first 320 are one group;
  * - after them, examples whose indices in the data set lie in the same stretch of 256 (their positions, without a data set);
- * - or the batch itself says which group each example is in (`Examples.groups`).
+ * - or the batch itself says which group each example is in (`Examples.groups`), those of one group side by side.
  * None has more than 320.
  */
 export class Grouping {
@@ -37,7 +37,7 @@ export class Grouping {
   /** The runs of a batch's next examples. */
   runs(examples: Examples | null, count: number): readonly Run[] {
     const groups = examples?.groups ?? null;
-    if (groups === null && this.seen + count <= groupSize) {
+    if (this.staysInGroup(groups, count)) {
       this.seen += count;
       this.filled += count;
       return [{ from: 0, to: count, closes: false }];
@@ -60,6 +60,14 @@ export class Grouping {
     }
     if (count > from) runs.push({ from, to: count, closes });
     return runs;
+  }
+
+  /** Whether all of the next examples are of the open group: what small lots are. */
+  private staysInGroup(groups: Int32Array | null, count: number): boolean {
+    if (this.filled + count > groupSize) return false;
+    if (groups === null) return this.seen + count <= groupSize;
+    if (this.filled === 0 && count > 0) this.group = groups[0]!;
+    return count === 0 || (groups[0] === this.group && groups[count - 1] === this.group);
   }
 
   private groupOf(index: number): number {

@@ -295,7 +295,8 @@ test('between the truth and the Rényi bound, and monotone', () => {
     const delta = 10 ** logDelta;
     const base = epsilon(poisson(q, sigma), steps, delta);
     const renyi = rdpAccountant().step(poisson(q, sigma), steps).epsilon(delta).epsilon;
-    assert.ok(base <= renyi && base > 0.2 * renyi - 0.5, `${base} and ${renyi}`);
+    // One step at a small rate has ε near 0 where the Rényi bound is 2.5.
+    assert.ok(base <= renyi && base > 0.2 * renyi - 1, `${base} and ${renyi}`);
     const slack = 1.003; // grids differ from query to query
     assert.ok(epsilon(poisson(q, sigma * more), steps, delta) <= base * slack);
     assert.ok(epsilon(poisson(q, sigma), steps, delta * more) <= base * slack);
