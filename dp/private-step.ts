@@ -5,6 +5,7 @@ import {
   type PerExampleGradients,
   perExample,
   type Strategy,
+  Tensor,
   type Weights,
 } from '../engine/index.js';
 import type { Optimizer, StepObserver, TrainingStep } from '../nn/index.js';
@@ -102,13 +103,19 @@ export function privateStep(options: PrivateStepOptions): PrivateStep {
   /** The shaped gradients of a piece, run by run; returns the examples' weights. */
   const addShaped = (g: PerExampleGradients, step: number): Weights | undefined => {
     const { examples } = g.losses;
-    const context = { step, tightening: releases.tightening(step, examples?.groups != null) };
-    if (shaper.wholeBatch) return shaper.accumulate(g, sum.part, context);
+    const { bound } = releases.of(step, true);
+    const context = { step, bound, tightening: releases.tightening(step, examples?.groups != null) };
+    const shape = (part: PerExampleGradients): Weights | undefined => {
+      const weights = shaper.accumulate(part, sum.part, context);
+      if (bound !== null && weights !== undefined) checkBounded(shaper, part, weights, bound);
+      return weights;
+    };
+    if (shaper.wholeBatch) return shape(g);
     const runs = sum.runs(examples, g.batch);
-    if (runs.length === 1 && !runs[0]!.closes) return shaper.accumulate(g, sum.part, context);
+    if (runs.length === 1 && !runs[0]!.closes) return shape(g);
     const weights = runs.map(({ from, to, closes }) => {
       if (closes) sum.close();
-      return shaper.accumulate(g.slice(from, to), sum.part, context);
+      return shape(g.slice(from, to));
     });
     return observer && joined(weights, g.batch);
   };
@@ -165,14 +172,30 @@ export function privateStep(options: PrivateStepOptions): PrivateStep {
   };
 }
 
+/** What a rule says that it bounds, it must bound: no example's weight times its norm is above. */
+function checkBounded(shaper: Shaper, g: PerExampleGradients, weights: Weights, bound: number): void {
+  const { squared } = g.norms();
+  const { engine } = squared;
+  const given = weights instanceof Tensor ? weights : engine.tensor(weights);
+  // A millionth of a millionth is rounding in float64.
+  const limit = bound * bound * (1 + 1e-12);
+  const at = engine.kernels.firstAbove(given.address, squared.address, limit, g.batch);
+  if (at < 0) return;
+  throw new GradshapeError(
+    'SHAPER_INVALID',
+    `privateStep: ${shaper.toString()} gave an example with norm ${g.norms().values()[at]} the weight ${given.values()[at]}, and says that it bounds ` +
+      `their product by ${bound}; expected weights of at most bound · tightening / norm.`,
+  );
+}
+
 /** The weights of a piece from those of its runs. */
 function joined(runs: readonly (Weights | undefined)[], count: number): Weights | undefined {
   const all = new Float32Array(count);
   let at = 0;
   for (const weights of runs) {
     if (weights === undefined) return undefined;
-    const values = 'values' in weights && 'engine' in weights ? weights.values() : weights;
-    all.set(values as ArrayLike<number>, at);
+    const values = weights instanceof Tensor ? weights.values() : weights;
+    all.set(values, at);
     at += values.length;
   }
   return all;

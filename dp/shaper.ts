@@ -11,6 +11,11 @@ export interface ShapingContext {
    * rounding stays within the sensitivity.
    */
   readonly tightening: number;
+  /**
+   * The rule's bound, as `bound(step)` gave it when the step began: null for none. Rules with a schedule go by it, so that what clips is
+   * what the noise was sized for. @default bound(step)
+   */
+  readonly bound?: number | null;
 }
 
 /** What a rule has at the end of a step, to release something of its own. */

@@ -235,6 +235,16 @@ export function scaleFactors(out: usize, a: usize, scale: usize, rows: i32, cols
   }
 }
 
+/** The first i with weights[i]²·squared[i] > limit, weights f32[n], squared f64[n]; -1 for none. Norms that are not finite don't count. */
+export function firstAbove(weights: usize, squared: usize, limit: f64, n: i32): i32 {
+  for (let i: usize = 0; i < <usize>n; i++) {
+    const w = <f64>load<f32>(weights + (i << 2));
+    const part = w * w * load<f64>(squared + (i << 3));
+    if (part > limit && part < Infinity) return <i32>i;
+  }
+  return -1;
+}
+
 /** How many of n floats are not 0. */
 export function countNonZero(a: usize, n: i32): i32 {
   const zero = f32x4.splat(0);

@@ -403,6 +403,46 @@ test('a schedule is asked once a step: what the step clips to, noises with and r
   step.free();
 });
 
+test('a schedule that answers otherwise the second time clips by its first answer', () => {
+  using params = regression();
+  let asked = 0;
+  const sums: number[] = [];
+  const observer = {
+    piece() {},
+    summed: (s: Tensor) => void sums.push(Math.sqrt(engine.kernels.squaredNorm(s.address, s.size))),
+    noised() {},
+  };
+  const step = stepOf(params, { clipNorm: () => (asked++ === 0 ? 1e-3 : 1e6), observer });
+  asked = 0;
+  give(step, [0]);
+  give(step, [1]);
+  step.finish();
+  assert.ok(sums[0]! <= 2e-3, `${sums[0]}`);
+  step.free();
+});
+
+test('a rule that does not keep its own bound is refused', () => {
+  using params = regression();
+  const own: Shaper = {
+    name: 'own',
+    wholeBatch: false,
+    bound: () => 1e-3,
+    accumulate(g, into) {
+      const weights = new Float32Array(g.batch).fill(1);
+      g.weightedSums([weights], [into]);
+      return weights;
+    },
+    toString: () => 'own',
+  };
+  const step = stepOf(params, { shaper: own });
+  assert.match(
+    throwsCode('SHAPER_INVALID', () => give(step, [0])),
+    /weight 1, .*by 0.001/,
+  );
+  throwsCode('STEP_FAILED', () => step.finish());
+  step.free();
+});
+
 test('the noise on a sum of several groups is the noise of one, on the exact sum', () => {
   const count = 1000;
   using set = engine.dataset({

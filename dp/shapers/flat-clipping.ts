@@ -22,8 +22,8 @@ export function flatClipping({ clipNorm }: { readonly clipNorm: Scheduled }): Sh
       const value = at(step);
       return value === Infinity ? null : value;
     },
-    accumulate(g, sum, { step, tightening }) {
-      const factors = clipFactors(g.norms(), { clipNorm: at(step) * tightening });
+    accumulate(g, sum, { step, tightening, bound = at(step) }) {
+      const factors = clipFactors(g.norms(), { clipNorm: (bound ?? Infinity) * tightening });
       g.weightedSums([factors], [sum]);
       return factors;
     },
