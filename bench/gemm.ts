@@ -70,7 +70,6 @@ export async function gemmSuite({ kernels, wanted }: Setting): Promise<Figure[]>
         0,
         0,
         0,
-        0,
         engine.gemmScratch,
       );
     const times = await medians({ peak: peak.task, product });

@@ -11,17 +11,18 @@ export interface GroupedLot {
 const expectedInCell = 300;
 
 /**
- * Groups for a lot whose order nobody can know to be another: its batches are drawn by size, or in a public order. Position i is
- * in group ⌊i / 320⌋, so that exchanging an example, or setting it to zero, changes one group.
+ * Groups for a lot in a public order, of which each example's part may be set to zero, and all keep their places: position i is
+ * in group ⌊i / 320⌋.
  */
 export function groupsByPosition(indices: Int32Array): GroupedLot {
   return { indices, groups: indices.map((_, i) => Math.floor(i / groupSize)) };
 }
 
 /**
- * Groups for a Poisson-sampled lot: each example falls, by a secret random word of its own, into one of ⌈expected / 300⌉ cells, and a
+ * Groups for a lot that was drawn in secret, by Poisson sampling or by size: each example falls, by a secret random word of its own, into one of ⌈expected / 300⌉ cells, and a
  * cell of more than 320 is halved by the word's further bits until no part has more. So one example more or less, wherever it
- * stands in the data set, changes its own cell's groups alone: all others have their words, cells and order as before.
+ * stands in the data set, changes its own cell's groups alone, and one in another's place those of two cells: all others have their
+ * words, cells and order as before.
  * @param expected the public expected size of a lot
  * @param word gives the next example's word, of 32 bits
  */

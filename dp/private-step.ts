@@ -1,9 +1,11 @@
 import {
   GradshapeError,
   GroupedSum,
+  groupSize,
   type Parameters,
   type PerExampleGradients,
   perExample,
+  type Range,
   type Strategy,
   Tensor,
   type Weights,
@@ -68,7 +70,8 @@ export interface PrivateStep extends TrainingStep {
  * clipping's place. The step keeps no account of privacy: see `makePrivate`.
  *
  * One example more or less moves the sum before noise by at most C, in the arithmetic that runs and for any data
- * (docs/arithmetic.md): where there is noise, gradients are clipped 1 % below C, and the sum's rounding has the rest.
+ * (docs/arithmetic.md): where there is noise, gradients are clipped 1 % below C, and the sum's rounding has the rest. Neighbours
+ * keep the other examples' indices (makePrivate's lots need not); in a batch that comes from no data set, their positions.
  *
  * After an error in `accumulate` the step refuses to go on until `discard()`. `finish` noises once: if the update then throws, a
  * second `finish` goes on from the same noisy sum.
@@ -91,14 +94,22 @@ export function privateStep(options: PrivateStepOptions): PrivateStep {
   const sum = new GroupedSum(params);
   const lot = new Lot();
   let pieces = 0;
-  let state: 'summing' | 'failed' | 'noised' = 'summing';
+  /** 'settled': finish has begun, and nothing can be added; 'noised': the noise is on the sum. */
+  let state: 'summing' | 'settled' | 'failed' | 'noised' = 'summing';
+  /** The parameters that this step trains. */
+  let trained: readonly Range[] | null = null;
 
   const startOver = (): void => {
     sum.clear();
     lot.clear();
     releases.forget();
     pieces = 0;
+    trained = null;
     state = 'summing';
+  };
+  const checkTrained = (): void => {
+    trained ??= params.trainable;
+    if (trained !== params.trainable) throw frozenMeanwhile();
   };
   /** The shaped gradients of a piece, run by run; returns the examples' weights. */
   const addShaped = (g: PerExampleGradients, step: number): Weights | undefined => {
@@ -110,7 +121,10 @@ export function privateStep(options: PrivateStepOptions): PrivateStep {
       if (bound !== null && weights !== undefined) checkBounded(shaper, part, weights, bound);
       return weights;
     };
-    if (shaper.wholeBatch) return shape(g);
+    if (shaper.wholeBatch) {
+      if (context.tightening < 1 && g.batch > groupSize) throw tooLargeForRule(shaper, g.batch);
+      return shape(g);
+    }
     const runs = sum.runs(examples, g.batch);
     if (runs.length === 1 && !runs[0]!.closes) return shape(g);
     const weights = runs.map(({ from, to, closes }) => {
@@ -135,6 +149,7 @@ export function privateStep(options: PrivateStepOptions): PrivateStep {
       refuseUnless(state === 'summing', state, 'accumulate');
       state = 'failed';
       this.release();
+      checkTrained();
       if (pieces++ > 0 && shaper.wholeBatch) throw needsWholeBatch(shaper);
       const g = perExample(loss, params, batch, { strategy });
       lot.add(g.losses.examples);
@@ -150,7 +165,10 @@ export function privateStep(options: PrivateStepOptions): PrivateStep {
     finish(updateOptions) {
       refuseUnless(state !== 'failed', state, 'finish');
       const { step, noiseStd: std, sigma, bound } = this.release();
-      if (state === 'summing') {
+      checkTrained();
+      optimizer.check?.(params, sum.part, expectedBatchSize, updateOptions);
+      if (state !== 'noised') {
+        state = 'settled';
         sum.settle();
         if (bound === null) checkFinite(sum);
         observer?.summed(sum.rounded(), sum.overGroups ?? sum.part);
@@ -165,6 +183,7 @@ export function privateStep(options: PrivateStepOptions): PrivateStep {
       this.step++;
     },
     discard() {
+      refuseUnless(state !== 'noised', state, 'discard');
       startOver();
       shaper.discard?.();
     },
@@ -206,9 +225,27 @@ function refuseUnless(fine: boolean, state: string, call: string): void {
   throw new GradshapeError(
     'STEP_FAILED',
     state === 'noised'
-      ? `privateStep: ${call}() after a finish() whose update failed: its noise is on the sum. Expected finish() once more, with options that hold, or discard().`
-      : `privateStep: ${call}() after an error in this step, with part of the lot perhaps summed: what was given again would count twice. ` +
+      ? `privateStep: ${call}() after a finish() whose update failed: its noise is on the sum. Expected finish() once more.`
+      : state === 'settled'
+        ? `privateStep: ${call}() after a finish() that failed before its noise: the lot is complete. Expected finish() once more, or discard().`
+        : `privateStep: ${call}() after an error in this step, with part of the lot perhaps summed: what was given again would count twice. ` +
           'Expected step.discard(), and then the whole lot again.',
+  );
+}
+
+function frozenMeanwhile(): GradshapeError {
+  return new GradshapeError(
+    'STEP_FAILED',
+    'privateStep: parameters were frozen or unfrozen in the middle of a step, whose sum and noise are of those that it began with; expected that between ' +
+      'steps. Freeze them as they were and go on, or discard().',
+  );
+}
+
+function tooLargeForRule(shaper: Shaper, batch: number): GradshapeError {
+  return new GradshapeError(
+    'SHAPER_INVALID',
+    `privateStep: ${shaper.toString()} must see the batch whole, and has a bound; one float32 sum of ${batch} examples would not keep it. Expected at most ` +
+      `${groupSize} examples, or a rule that treats examples one by one (wholeBatch: false).`,
   );
 }
 

@@ -56,6 +56,12 @@ export class Releases {
   /** The step's release. @param begun whether a part of the step's lot is summed already */
   of(step: number, begun: boolean): Release {
     if (this.fixed?.step === step) return this.fixed;
+    if (!(Number.isSafeInteger(step) && step >= 0)) {
+      throw new GradshapeError(
+        'STEP_INVALID',
+        `privateStep: step is ${typeof step === 'string' ? `'${step}'` : String(step)}; expected a whole number from 0.`,
+      );
+    }
     if (begun) {
       throw new GradshapeError(
         'STEP_INVALID',
@@ -77,7 +83,7 @@ export class Releases {
     const sigma = valueAt('noiseMultiplier', options.noiseMultiplier ?? 0, step);
     if (this.protects || (bound !== null && sigma > 0)) checkBound(shaper, bound, step);
     if (options.noiseStd !== undefined) {
-      checkStd(options.noiseStd, `noiseStd is ${options.noiseStd}`);
+      if (options.noiseStd > 0) checkStd(options.noiseStd, `noiseStd is ${options.noiseStd}`);
       const noiseMultiplier = bound === null ? 0 : options.noiseStd / bound;
       return { step, bound, noiseStd: options.noiseStd, noiseMultiplier, sigma };
     }
@@ -125,10 +131,10 @@ export class Releases {
 }
 
 function checkStd(std: number, what: string): void {
-  if (std === 0 || (std >= smallestBound && std <= largestBound)) return;
+  if (std >= smallestBound && std <= largestBound) return;
   throw new GradshapeError(
     'NOISE_INVALID',
-    `privateStep: ${what}; expected from ${smallestBound} to ${largestBound}, which float32 can carry, or 0 for none.`,
+    `privateStep: ${what}; expected from ${smallestBound} to ${largestBound}, which float32 can carry.`,
   );
 }
 

@@ -11,7 +11,7 @@ export interface Sampler {
   draw(step: number): Int32Array;
   /**
    * The same batch as a step sums it: in groups of at most 320, of which one example more or less changes one (docs/arithmetic.md).
-   * Give its `groups` to `data.batch`. Poisson sampling groups at random, as secretly as it draws.
+   * Give its `groups` to `data.batch`. What is drawn in secret is grouped in secret, at random.
    */
   lot(step: number): GroupedLot;
 }
@@ -141,7 +141,8 @@ export function fixedSizeSampler(options: SecretSamplerOptions & { readonly batc
     kind: 'fixed-size',
     source: seed === undefined ? 'secure' : 'seeded',
     lot(step) {
-      return groupsByPosition(this.draw(step));
+      const words = new Words(engine, seed, step, 2);
+      return groupsBySecret(this.draw(step), batchSize, () => words.word());
     },
     draw(step) {
       const words = new Words(engine, seed, step);

@@ -133,6 +133,7 @@ export class Dataset {
         );
       }
     }
+    checkGroups(groups, n);
     const ids = new Int32Array(indices);
     const at = engine.tensor(ids, [n], 'i32');
     const x = engine.allocate([n, ...this.shape], 'f32', 'batch');
@@ -230,6 +231,16 @@ export function createDataset(engine: Engine, set: LabelledSet | ComposedSet): D
   const [y, table] = tables as [BlockTensor, BlockTensor];
   y.view().set(labels);
   return new Dataset(engine, shape, segments, y, table);
+}
+
+function checkGroups(groups: Int32Array | undefined, count: number): void {
+  if (groups === undefined) return;
+  if (groups instanceof Int32Array && groups.length === count && groups.every((group) => group >= 0)) return;
+  throw new GradshapeError(
+    'GROUPS_INVALID',
+    `batch: groups is ${groups instanceof Int32Array ? `an Int32Array of ${groups.length}` : String(groups)} for ${count} examples; expected an Int32Array with a ` +
+      'whole number from 0 for each, such as sampler.lot(step).groups.',
+  );
 }
 
 function checkParts(set: LabelledSet | undefined): void {

@@ -13,8 +13,6 @@ export interface GemmOptions {
   /** Address of n numbers added to each row, or 0. */
   readonly bias?: number;
   readonly relu?: boolean;
-  /** Address of k factors, one for each index that is summed over, or 0. */
-  readonly scaleK?: number;
 }
 
 /** C [m, n] = A [m, k] · B [k, n], all row-major, with what can be fused into it. */
@@ -24,7 +22,7 @@ export function gemm(
   a: Stored,
   b: Stored,
   c: number,
-  { accumulate = false, bias = 0, relu = false, scaleK = 0 }: GemmOptions = {},
+  { accumulate = false, bias = 0, relu = false }: GemmOptions = {},
 ): void {
   const { kernels } = engine;
   if (k === 0) {
@@ -49,7 +47,6 @@ export function gemm(
     accumulate ? 1 : 0,
     bias,
     relu ? 1 : 0,
-    scaleK,
     engine.gemmScratch,
   );
 }

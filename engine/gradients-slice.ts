@@ -24,6 +24,7 @@ export function weightedSumsOf(
   return weights.map((row, i) => {
     const all = row === null ? null : weightsTensor(engine, row, batch);
     const out = into?.[i] ?? engine.full([g.size], 0);
+    out.changed();
     if (batch <= groupSize) g.addRange(all, 0, batch, out);
     else {
       sumByGroups(engine, examples, batch, out, (from, to, part) => {

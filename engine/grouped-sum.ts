@@ -26,6 +26,8 @@ export class GroupedSum {
   private total: BlockTensor | null = null;
   /** Groups whose sums are in `total`. */
   private closed = 0;
+  /** Whether all groups are in `total`, if there is more than one: then `part` is free for other uses. */
+  private settled = false;
 
   constructor(private readonly params: Parameters) {
     this.part = params.engine.allocateBlock([params.size], 'f32', 'the sum of shaped gradients');
@@ -51,9 +53,11 @@ export class GroupedSum {
     return this.closed === 0 ? null : this.total;
   }
 
-  /** Brings the open group to the others, where there are others: `overGroups` is then the whole sum. */
+  /** Brings the open group to the others, where there are others: `overGroups` is then the whole sum. Once: a second time does nothing. */
   settle(): void {
+    if (this.settled) return;
     if (this.closed > 0) this.close();
+    this.settled = true;
   }
 
   /** The settled sum in float32: `part`. */
@@ -69,6 +73,7 @@ export class GroupedSum {
     kernels.fill(this.part.address, 0, this.part.size);
     if (this.closed > 0) kernels.fill(this.total!.address, 0, this.part.size * 2);
     this.closed = 0;
+    this.settled = false;
     this.grouping.clear();
   }
 

@@ -1,5 +1,6 @@
 import { indicesOf } from './batch.js';
 import type { Engine } from './engine.js';
+import { GradshapeError } from './errors.js';
 import type { Examples, Tensor } from './tensor.js';
 
 /**
@@ -10,6 +11,17 @@ export const groupSize = 320;
 
 /** Where nothing else says what the groups are, the indices of a data set in stretches of 2⁸. */
 const indexBits = 8;
+
+/** The group of a lot's first examples. */
+const first = -1;
+
+function groupTooLarge(group: number): GradshapeError {
+  return new GradshapeError(
+    'GROUPS_INVALID',
+    `group ${group} of the lot has more than ${groupSize} examples; expected groups as sampler.lot(step) makes them, of at most ${groupSize}, or none: ` +
+      'data.batch(indices) alone.',
+  );
+}
 
 /** Consecutive examples of a batch, from…to−1, that belong to one group. */
 export interface Run {
@@ -23,7 +35,7 @@ export interface Run {
  * Splits the examples of a lot into groups, in the order in which they come, so that one example more or less changes few
  * groups, and pieces of the lot have the groups of the whole:
  * - the first 320 are one group;
- * - after them, examples whose indices in the data set lie in the same stretch of 256 (their positions, without a data set);
+ * - after them, examples of one data set whose indices lie in the same stretch of 256 (their positions, without a data set);
  * - or the batch itself says which group each example is in (`Examples.groups`), those of one group side by side.
  * None has more than 320.
  */
@@ -31,8 +43,10 @@ export class Grouping {
   /** Examples so far. */
   seen = 0;
   /** The open group, and how many examples it has. */
-  private group = -1;
+  private group = first;
   private filled = 0;
+  /** The data set of the open group's last example. */
+  private source: object | null = null;
 
   /** The runs of a batch's next examples. */
   runs(examples: Examples | null, count: number): readonly Run[] {
@@ -43,18 +57,23 @@ export class Grouping {
       return [{ from: 0, to: count, closes: false }];
     }
     const indices = groups === null ? examples && indicesOf(examples) : null;
+    const source = examples?.source ?? null;
     const runs: Run[] = [];
     let from = 0;
     let closes = false;
     for (let i = 0; i < count; i++) {
       const group = groups?.[i] ?? this.groupOf(indices?.[i] ?? this.seen);
-      if (this.filled > 0 && (group !== this.group || this.filled === groupSize)) {
+      const foreign = groups === null && group !== first && source !== this.source;
+      const other = group !== this.group || foreign;
+      if (this.filled === groupSize && !other && groups !== null) throw groupTooLarge(group);
+      if (this.filled > 0 && (other || this.filled === groupSize)) {
         if (i > from) runs.push({ from, to: i, closes });
         from = i;
         closes = true;
         this.filled = 0;
       }
       this.group = group;
+      this.source = source;
       this.filled++;
       this.seen++;
     }
@@ -71,13 +90,14 @@ export class Grouping {
   }
 
   private groupOf(index: number): number {
-    return this.seen < groupSize ? -1 : index >> indexBits;
+    return this.seen < groupSize ? first : index >> indexBits;
   }
 
   clear(): void {
     this.seen = 0;
     this.filled = 0;
-    this.group = -1;
+    this.group = first;
+    this.source = null;
   }
 }
 

@@ -106,7 +106,7 @@ export class LoopGradients<B extends BatchTensors> implements SliceableGradients
       (i, gradient) => {
         this.checkMeasured(i, gradient);
         // Weight 0 leaves the example out, even where its gradient is not finite.
-        const weight = used === null ? 1 : used.view()[i - from]!;
+        const weight = used === null ? Number(!this.discarded.includes(i)) : used.view()[i - from]!;
         if (weight !== 0) engine.kernels.addScaled(into.address, gradient.address, weight, size);
       },
       from,

@@ -179,6 +179,7 @@ class RuledGradients implements SliceableGradients {
     const covered = [...this.uses.keys()].reduce((sum, entry) => sum + entry.size, 0);
     if (covered < size) this.engine.kernels.fill(whole.address, 0, whole.size);
     for (const entry of this.uses.keys()) this.instantiate(entry, whole.address + entry.offset * 4, size);
+    this.clearDiscarded(whole);
     return whole;
   }
 
@@ -387,18 +388,23 @@ function nonFiniteExamples(norms: Norms): number[] {
 /** Half a unit in the last place of float32 and of float64. */
 const u = 1 / 16777216;
 const u64 = 1 / 9007199254740992;
+/** Half of float32's smallest number, and what terms may add up to without going beyond its largest. */
+const smallest = 7.1e-46;
+const largestTerms = 1e38;
 
 /**
  * What a sum over T positions is at most, in the float32 in which it is added, from what it is measured to be in float64. With
  * ρ = Σ_t ‖a_t‖‖b_t‖ the measured square is right to (d + T²)·2⁻⁵³·ρ², and forming the gradient rounds it by at most
- * (T + 3)·2⁻²⁴·ρ (docs/arithmetic.md, lemmas 1 and 2). Only where positions cancel is that more than rounding.
+ * (T + 3)·2⁻²⁴·ρ and, among denormal numbers, by T·√d·2⁻¹⁵⁰ (docs/arithmetic.md, lemma 1). Only where positions cancel is
+ * that more than rounding. A sum whose terms may go beyond float32 counts as not finite.
  */
 function raiseNorms(squared: Float64Array, terms: Float64Array, positions: number, size: number): void {
   const measured = (size + positions * positions) * u64;
   const formed = (positions + 3) * u;
+  const denormal = positions * Math.sqrt(size) * smallest;
   for (let i = 0; i < squared.length; i++) {
     const scale = terms[i]!;
-    const norm = Math.sqrt(squared[i]! + measured * scale * scale) + formed * scale;
-    squared[i] = norm * norm;
+    const norm = Math.sqrt(squared[i]! + measured * scale * scale) + formed * scale + denormal;
+    squared[i] = scale <= largestTerms ? norm * norm : Infinity;
   }
 }

@@ -69,7 +69,7 @@ export interface Examples {
   /** The group that each example is summed in, one number an example. @default see `Grouping` */
   readonly groups?: Int32Array | null;
   /** The data set that they come from. */
-  readonly source?: { readonly count: number } | null;
+  readonly source?: { readonly count: number; readonly origins?: readonly object[] } | null;
 }
 
 /** A batch that was copied from a data set, whose rows' norms are known once for all. All aliases of its bytes share it. */

@@ -231,7 +231,7 @@ function packFilter(
         const from = flipped
           ? filter + <usize>(tap * p.columns + j) * ld + (<usize>(group * p.depth) << 2)
           : filter + <usize>(tap * p.depth) * ld + (<usize>(group * p.columns + j) << 2);
-        packB(out, from, ld, min(NR, p.columns - j), p.depth, flipped ? 1 : 0, 0);
+        packB(out, from, ld, min(NR, p.columns - j), p.depth, flipped ? 1 : 0);
         out += <usize>(p.depth * NR * 4);
       }
     }

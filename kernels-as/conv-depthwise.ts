@@ -2,7 +2,7 @@
 // four channels at a time.
 import { Geometry } from './conv-core';
 import { madd } from './gemm-core';
-import { loadUpTo4, scaled, storeUpTo4 } from './lanes';
+import { loadUpTo4, storeUpTo4 } from './lanes';
 
 /** Whether every channel has a filter of its own and one output. */
 export function isDepthwise(g: Geometry): bool {
@@ -91,11 +91,11 @@ function addProducts(out: usize, x: usize, dOut: usize, scale: v128, channels: i
   const end = <usize>(channels & ~3) << 2;
   const rest = channels & 3;
   if (rest) {
-    const d = scaled(loadUpTo4(dOut + end, rest), scale);
+    const d = f32x4.mul(loadUpTo4(dOut + end, rest), scale);
     storeUpTo4(out + end, madd(loadUpTo4(out + end, rest), loadUpTo4(x + end, rest), d), rest);
   }
   for (let at: usize = 0; at < end; at += 16) {
-    const d = scaled(v128.load(dOut + at), scale);
+    const d = f32x4.mul(v128.load(dOut + at), scale);
     v128.store(out + at, madd(v128.load(out + at), v128.load(x + at), d));
   }
 }

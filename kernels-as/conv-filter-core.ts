@@ -6,7 +6,7 @@ import {
 } from './gemm-core';
 
 export function filterGradientBytes(): i32 {
-  return PACKED_A_BYTES + PACKED_B_BYTES + EDGE_BYTES + KC * 4;
+  return PACKED_A_BYTES + PACKED_B_BYTES + EDGE_BYTES;
 }
 
 /** A floor and a ceiling of a / b for b > 0 and any a. */
@@ -104,7 +104,7 @@ function packPatches(
 /**
  * out [kernelHeight, kernelWidth, channels / groups, outChannels] (+)= Σ over examples from…to-1, and their
  * positions, one after the other, of scale[example]·patchᵀ·dOut; scale may be 0 (none). With a scale each example's
- * part is summed from 0 over its positions (at most 384, no depthwise filters), and then added: what its positions are
+ * part is summed from 0 over its positions (at most 384, no depthwise filters), multiplied, and then added: what its positions are
  * on the way to their sum never meets the others' sum. An example whose scale is 0 adds nothing.
  */
 export function addFilterGradient(
@@ -113,13 +113,14 @@ export function addFilterGradient(
   const positions = g.outHeight * g.outWidth;
   if (!isDepthwise(g)) {
     if (!scale) {
-      addProducts(out, x, dOut, 0, g, from * positions, to * positions, accumulate, scratch);
+      addProducts(out, x, dOut, 1, g, from * positions, to * positions, accumulate, scratch);
       return;
     }
     if (!accumulate) memory.fill(out, 0, <usize>(g.kernelHeight * g.kernelWidth * (g.channels / g.groups) * g.outChannels) << 2);
     for (let i = from; i < to; i++) {
-      if (load<f32>(scale + (<usize>i << 2)) == 0) continue;
-      addProducts(out, x, dOut, scale, g, i * positions, (i + 1) * positions, ADD, scratch);
+      const factor = load<f32>(scale + (<usize>i << 2));
+      if (factor == 0) continue;
+      addProducts(out, x, dOut, factor, g, i * positions, (i + 1) * positions, ADD, scratch);
     }
     return;
   }
@@ -135,10 +136,10 @@ export function addFilterGradient(
 
 /**
  * out [kernelHeight, kernelWidth, channels / groups, outChannels] (+)= Σ over positions from…to-1 of the batch,
- * one after the other, of scale[example]·patchᵀ·dOut; scale may be 0 (none).
+ * one after the other, of patchᵀ·dOut; with ADD, `factor` times their sum from 0.
  */
 function addProducts(
-  out: usize, x: usize, dOut: usize, scale: usize, g: Geometry, from: i32, to: i32, accumulate: i32, scratch: usize,
+  out: usize, x: usize, dOut: usize, factor: f32, g: Geometry, from: i32, to: i32, accumulate: i32, scratch: usize,
 ): void {
   const depth = g.channels / g.groups;
   const columns = g.outChannels / g.groups;
@@ -146,34 +147,25 @@ function addProducts(
   const ld = <usize>g.outChannels << 2;
   const packedB = scratch + PACKED_A_BYTES;
   const edge = packedB + PACKED_B_BYTES;
-  const factors = edge + EDGE_BYTES;
   const blocks = max(1, (to - from + KC - 1) / KC);
   const length = (to - from + blocks - 1) / blocks;
   if (to == from && !accumulate) memory.fill(out, 0, <usize>rows * ld);
   for (let at = from; at < to; at += length) {
     const end = min(at + length, to);
-    if (scale) fillFactors(factors, scale, at, end, g.outHeight * g.outWidth);
     for (let group = 0; group < g.groups; group++) {
       for (let j = 0; j < columns; j += NC) {
         const width = min(NC, columns - j);
         const column = <usize>(group * columns + j) << 2;
-        packB(packedB, dOut + <usize>at * ld + column, ld, width, end - at, 0, scale ? factors : 0);
+        packB(packedB, dOut + <usize>at * ld + column, ld, width, end - at, 0);
         for (let row = 0; row < rows; row += MC) {
           const count = min(MC, rows - row);
           packPatches(scratch, x, g, group, row, count, at, end);
           multiplyPacked(
             out + <usize>row * ld + column, ld, count, width, end - at, scratch, packedB,
-            at > from && accumulate != ADD ? CONTINUE : accumulate, 0, 0, edge,
+            at > from && accumulate != ADD ? CONTINUE : accumulate, 0, 0, edge, factor,
           );
         }
       }
     }
-  }
-}
-
-/** The examples' factors, one a position. */
-function fillFactors(out: usize, scale: usize, from: i32, to: i32, positions: i32): void {
-  for (let at = from; at < to; at++) {
-    store<f32>(out + (<usize>(at - from) << 2), load<f32>(scale + (<usize>(at / positions) << 2)));
   }
 }

@@ -4,7 +4,7 @@
 // Packed A: panels of MR rows, each panel [k, MR]. Packed B: panels of NR columns, each panel [k, NR]. Both
 // are contiguous, so the micro-kernel reads two streams forward and its addresses have constant offsets.
 // Lanes beyond the edge hold copies or zeros: they only reach elements that are never stored.
-import { loadUpTo4, scaled, scaledOne, storeUpTo4 } from './lanes';
+import { loadUpTo4, storeUpTo4 } from './lanes';
 
 /** Rows of a tile. In V8 4x8, not unrolled, is fastest; only in the relaxed build is 6x8 faster, by 8 %. */
 export const MR: i32 = 4;
@@ -142,7 +142,7 @@ function copyBlock(
   }
 }
 
-/** Adds rows × columns floats; the strides are in bytes. */
+/** Adds rows × columns floats times a factor; the strides are in bytes. */
 function addBlock(
   out: usize,
   outStride: usize,
@@ -150,11 +150,14 @@ function addBlock(
   fromStride: usize,
   rows: i32,
   columns: i32,
+  factor: f32,
 ): void {
+  const factors = f32x4.splat(factor);
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column += 4) {
       const at = (<usize>column) << 2;
-      const sum = f32x4.add(loadUpTo4(out + at, columns - column), v128.load(from + at));
+      const part = f32x4.mul(v128.load(from + at), factors);
+      const sum = f32x4.add(loadUpTo4(out + at, columns - column), part);
       storeUpTo4(out + at, sum, columns - column);
     }
     out += outStride;
@@ -164,7 +167,8 @@ function addBlock(
 
 /**
  * C[m, n] from packed A [m, k] and packed B [k, n], tile by tile; arguments as `tile`, but that `accumulate` may be ADD. A
- * tile over the edge of C, or one that is added, is computed in `edge` (EDGE_BYTES), and the part that exists copied or added.
+ * tile over the edge of C, or one that is added, is computed in `edge` (EDGE_BYTES), and the part that exists copied, or added
+ * times `factor`.
  */
 export function multiplyPacked(
   c: usize,
@@ -178,6 +182,7 @@ export function multiplyPacked(
   bias: usize,
   activation: i32,
   edge: usize,
+  factor: f32,
 ): void {
   const panelA = <usize>(k * MR * 4);
   const panelB = <usize>(k * NR * 4);
@@ -195,7 +200,7 @@ export function multiplyPacked(
       const whole = rows == MR && columns == NR && accumulate != ADD;
       if (!whole && accumulate == CONTINUE) copyBlock(edge, NR * 4, tileC, ldc, rows, columns);
       tile(whole ? tileC : edge, whole ? ldc : NR * 4, tileA, b, k, accumulate & CONTINUE, tileBias, activation);
-      if (accumulate == ADD) addBlock(tileC, ldc, edge, NR * 4, rows, columns);
+      if (accumulate == ADD) addBlock(tileC, ldc, edge, NR * 4, rows, columns, factor);
       else if (!whole) copyBlock(tileC, ldc, edge, NR * 4, rows, columns);
       tileA += panelA;
       tileC += ldc * MR;
@@ -206,7 +211,7 @@ export function multiplyPacked(
 
 /**
  * Packs 4 neighbouring columns of X [k, …] (`width` of them exist; the rest become 0): row p goes to out +
- * p·outStride, times scale[p] when scale is not 0. Strides in bytes.
+ * p·outStride. Strides in bytes.
  */
 function packColumns(
   out: usize,
@@ -215,30 +220,17 @@ function packColumns(
   ldx: usize,
   width: i32,
   k: i32,
-  scale: usize,
 ): void {
   for (let p = 0; p < k; p++) {
-    let row = width > 0 ? loadUpTo4(x, width) : f32x4.splat(0);
-    if (scale) {
-      row = scaled(row, v128.load_splat<f32>(scale));
-      scale += 4;
-    }
-    v128.store(out, row);
+    v128.store(out, width > 0 ? loadUpTo4(x, width) : f32x4.splat(0));
     out += outStride;
     x += ldx;
   }
 }
 
-/** A number at an address, times scale[at] (`at` in bytes) when scale is not 0. */
-@inline
-function entry(address: usize, scale: usize, at: usize): f32 {
-  const value = load<f32>(address);
-  return scale ? scaledOne(value, load<f32>(scale + at)) : value;
-}
-
 /**
  * Packs 4 neighbouring rows of X […, k] transposed (`width` of them exist, at least 1; the last is repeated):
- * index p of the rows goes to out + p·outStride, times scale[p] when scale is not 0. Strides in bytes.
+ * index p of the rows goes to out + p·outStride. Strides in bytes.
  */
 function packRows(
   out: usize,
@@ -247,7 +239,6 @@ function packRows(
   ldx: usize,
   width: i32,
   k: i32,
-  scale: usize,
 ): void {
   const x1 = width > 1 ? x + ldx : x;
   const x2 = width > 2 ? x1 + ldx : x1;
@@ -264,16 +255,10 @@ function packRows(
     const low23 = v128.shuffle<f32>(r2, r3, 0, 4, 1, 5);
     const high01 = v128.shuffle<f32>(r0, r1, 2, 6, 3, 7);
     const high23 = v128.shuffle<f32>(r2, r3, 2, 6, 3, 7);
-    let p0 = v128.shuffle<f32>(low01, low23, 0, 1, 4, 5);
-    let p1 = v128.shuffle<f32>(low01, low23, 2, 3, 6, 7);
-    let p2 = v128.shuffle<f32>(high01, high23, 0, 1, 4, 5);
-    let p3 = v128.shuffle<f32>(high01, high23, 2, 3, 6, 7);
-    if (scale) {
-      p0 = scaled(p0, v128.load_splat<f32>(scale + at));
-      p1 = scaled(p1, v128.load_splat<f32>(scale + at, 4));
-      p2 = scaled(p2, v128.load_splat<f32>(scale + at, 8));
-      p3 = scaled(p3, v128.load_splat<f32>(scale + at, 12));
-    }
+    const p0 = v128.shuffle<f32>(low01, low23, 0, 1, 4, 5);
+    const p1 = v128.shuffle<f32>(low01, low23, 2, 3, 6, 7);
+    const p2 = v128.shuffle<f32>(high01, high23, 0, 1, 4, 5);
+    const p3 = v128.shuffle<f32>(high01, high23, 2, 3, 6, 7);
     v128.store(out, p0);
     out += outStride;
     v128.store(out, p1);
@@ -284,10 +269,10 @@ function packRows(
     out += outStride;
   }
   for (; at < bytes; at += 4) {
-    store<f32>(out, entry(x + at, scale, at));
-    store<f32>(out, entry(x1 + at, scale, at), 4);
-    store<f32>(out, entry(x2 + at, scale, at), 8);
-    store<f32>(out, entry(x3 + at, scale, at), 12);
+    store<f32>(out, load<f32>(x + at));
+    store<f32>(out, load<f32>(x1 + at), 4);
+    store<f32>(out, load<f32>(x2 + at), 8);
+    store<f32>(out, load<f32>(x3 + at), 12);
     out += outStride;
   }
 }
@@ -295,47 +280,36 @@ function packRows(
 /** Packs A [m, k], or its transpose stored [k, m], into panels of MR rows. `lda` in bytes. */
 export function packA(out: usize, a: usize, lda: usize, m: i32, k: i32, transposed: i32): void {
   for (let i = 0; i < m; i += MR) {
-    if (transposed) packColumns(out, MR * 4, a + ((<usize>i) << 2), lda, m - i, k, 0);
-    else packRows(out, MR * 4, a + <usize>i * lda, lda, m - i, k, 0);
+    if (transposed) packColumns(out, MR * 4, a + ((<usize>i) << 2), lda, m - i, k);
+    else packRows(out, MR * 4, a + <usize>i * lda, lda, m - i, k);
     out += <usize>(k * MR * 4);
   }
 }
 
 /** Packs a whole panel: NR neighbouring columns of X [k, …], as `packColumns`. `ldx` in bytes. */
-function packPanel(out: usize, x: usize, ldx: usize, k: i32, scale: usize): void {
+function packPanel(out: usize, x: usize, ldx: usize, k: i32): void {
   const end = out + <usize>(k * NR * 4);
   while (out < end) {
-    let low = v128.load(x);
-    let high = v128.load(x, 16);
-    if (scale) {
-      const factor = v128.load_splat<f32>(scale);
-      low = scaled(low, factor);
-      high = scaled(high, factor);
-      scale += 4;
-    }
-    v128.store(out, low);
-    v128.store(out, high, 16);
+    v128.store(out, v128.load(x));
+    v128.store(out, v128.load(x, 16), 16);
     out += NR * 4;
     x += ldx;
   }
 }
 
-/**
- * Packs B [k, n], or its transpose stored [n, k], into panels of NR columns, row p times scale[p] when scale
- * is not 0. `ldb` in bytes.
- */
-export function packB(out: usize, b: usize, ldb: usize, n: i32, k: i32, transposed: i32, scale: usize): void {
+/** Packs B [k, n], or its transpose stored [n, k], into panels of NR columns. `ldb` in bytes. */
+export function packB(out: usize, b: usize, ldb: usize, n: i32, k: i32, transposed: i32): void {
   for (let j = 0; j < n; j += NR) {
     const width = n - j;
     const right = min(j + 4, n - 1); // where the panel's right half starts
     if (transposed) {
-      packRows(out, NR * 4, b + <usize>j * ldb, ldb, width, k, scale);
-      packRows(out + 16, NR * 4, b + <usize>right * ldb, ldb, width - 4, k, scale);
+      packRows(out, NR * 4, b + <usize>j * ldb, ldb, width, k);
+      packRows(out + 16, NR * 4, b + <usize>right * ldb, ldb, width - 4, k);
     } else if (width >= NR) {
-      packPanel(out, b + ((<usize>j) << 2), ldb, k, scale);
+      packPanel(out, b + ((<usize>j) << 2), ldb, k);
     } else {
-      packColumns(out, NR * 4, b + ((<usize>j) << 2), ldb, width, k, scale);
-      packColumns(out + 16, NR * 4, b + ((<usize>right) << 2), ldb, width - 4, k, scale);
+      packColumns(out, NR * 4, b + ((<usize>j) << 2), ldb, width, k);
+      packColumns(out + 16, NR * 4, b + ((<usize>right) << 2), ldb, width - 4, k);
     }
     out += <usize>(k * NR * 4);
   }

@@ -1,6 +1,6 @@
 // Products with few columns or few rows, where packing would cost more than it saves.
 import { ADD, CONTINUE, madd } from './gemm-core';
-import { loadUpTo4, scaled, storeUpTo4 } from './lanes';
+import { loadUpTo4, storeUpTo4 } from './lanes';
 
 /** Floats of a row of sums that `multiplyStreamed` keeps in L1, with eight rows of X of the same width. */
 export const STREAM_WIDTH: i32 = 512;
@@ -112,13 +112,6 @@ export function multiplyColumns(
   }
 }
 
-/** factors[q]·scale[q] in every lane (scale may be 0: none). */
-@inline
-function factor(factors: usize, stride: usize, scale: usize, q: usize): v128 {
-  const value = v128.load_splat<f32>(factors + q * stride);
-  return scale ? scaled(value, v128.load_splat<f32>(scale + (q << 2))) : value;
-}
-
 /** sums[width] += factor·x[width] */
 function addRow(sums: usize, width: i32, x: usize, factor: v128): void {
   const end = sums + ((<usize>(width & ~3)) << 2);
@@ -131,38 +124,28 @@ function addRow(sums: usize, width: i32, x: usize, factor: v128): void {
   if (rest) storeUpTo4(sums, madd(loadUpTo4(sums, rest), factor, loadUpTo4(x, rest)), rest);
 }
 
-/** sums[width] += Σ factors[p]·X[p] over the eight steps p, in this order. Strides in bytes; `steps`: i32 [8]. */
+/** sums[width] += Σ factors[p]·X[p] over eight steps p from the first on, in this order. Strides in bytes. */
 @inline
-function addEightRows(
-  sums: usize,
-  width: i32,
-  x: usize,
-  ldx: usize,
-  factors: usize,
-  stride: usize,
-  scale: usize,
-  steps: usize,
-): void {
-  const x0 = x + load<u32>(steps) * ldx;
-  const x1 = x + load<u32>(steps, 4) * ldx;
-  const x2 = x + load<u32>(steps, 8) * ldx;
-  const x3 = x + load<u32>(steps, 12) * ldx;
-  const x4 = x + load<u32>(steps, 16) * ldx;
-  const x5 = x + load<u32>(steps, 20) * ldx;
-  const x6 = x + load<u32>(steps, 24) * ldx;
-  const x7 = x + load<u32>(steps, 28) * ldx;
-  const f0 = factor(factors, stride, scale, load<u32>(steps));
-  const f1 = factor(factors, stride, scale, load<u32>(steps, 4));
-  const f2 = factor(factors, stride, scale, load<u32>(steps, 8));
-  const f3 = factor(factors, stride, scale, load<u32>(steps, 12));
-  const f4 = factor(factors, stride, scale, load<u32>(steps, 16));
-  const f5 = factor(factors, stride, scale, load<u32>(steps, 20));
-  const f6 = factor(factors, stride, scale, load<u32>(steps, 24));
-  const f7 = factor(factors, stride, scale, load<u32>(steps, 28));
+function addEightRows(sums: usize, width: i32, x: usize, ldx: usize, factors: usize, stride: usize): void {
+  const x1 = x + ldx;
+  const x2 = x1 + ldx;
+  const x3 = x2 + ldx;
+  const x4 = x3 + ldx;
+  const x5 = x4 + ldx;
+  const x6 = x5 + ldx;
+  const x7 = x6 + ldx;
+  const f0 = v128.load_splat<f32>(factors);
+  const f1 = v128.load_splat<f32>(factors + stride);
+  const f2 = v128.load_splat<f32>(factors + stride * 2);
+  const f3 = v128.load_splat<f32>(factors + stride * 3);
+  const f4 = v128.load_splat<f32>(factors + stride * 4);
+  const f5 = v128.load_splat<f32>(factors + stride * 5);
+  const f6 = v128.load_splat<f32>(factors + stride * 6);
+  const f7 = v128.load_splat<f32>(factors + stride * 7);
   const end = (<usize>(width & ~3)) << 2;
   let at: usize = 0;
   for (; at < end; at += 16) {
-    let sum = madd(v128.load(sums + at), f0, v128.load(x0 + at));
+    let sum = madd(v128.load(sums + at), f0, v128.load(x + at));
     sum = madd(sum, f1, v128.load(x1 + at));
     sum = madd(sum, f2, v128.load(x2 + at));
     sum = madd(sum, f3, v128.load(x3 + at));
@@ -174,28 +157,15 @@ function addEightRows(
   }
   const rest = width & 3;
   for (let q: usize = 0; rest && q < 8; q++) {
-    const p: usize = load<u32>(steps + (q << 2));
-    addRow(sums + at, rest, x + p * ldx + at, factor(factors, stride, scale, p));
+    addRow(sums + at, rest, x + q * ldx + at, v128.load_splat<f32>(factors + q * stride));
   }
-}
-
-/** Writes the next eight steps from p on, or those that are left, whose scale is not 0; returns how many they are. */
-@inline
-function nextSteps(out: usize, p: i32, k: i32, scale: usize): i32 {
-  let count = 0;
-  for (; p < k && count < 8; p++) {
-    if (scale && load<f32>(scale + ((<usize>p) << 2)) == 0) continue;
-    store<i32>(out + ((<usize>count) << 2), p);
-    count++;
-  }
-  return count;
 }
 
 /**
- * Y[rows, width] = factors [rows, k]·diag(scale)·X [k, width] for few rows, reading X once, in place; every
- * element is the sum over k in order, leaving out the steps whose scale is 0. With Y = C this takes the few rows of A as factors, with Y = Cᵀ the few
+ * Y[rows, width] = factors [rows, k]·X [k, width] for few rows, reading X once, in place; every element is the sum over k in
+ * order. With ADD the sum is multiplied by `factor` and added to Y. With Y = C this takes the few rows of A as factors, with Y = Cᵀ the few
  * columns of B, so all but X have a stride for rows and one for steps along the row, in bytes. `sums`:
- * rows·STREAM_WIDTH floats, and eight more.
+ * rows·STREAM_WIDTH floats.
  */
 export function multiplyStreamed(
   y: usize,
@@ -214,10 +184,9 @@ export function multiplyStreamed(
   biasRow: usize,
   biasStep: usize,
   activation: i32,
-  scale: usize,
+  factor: f32,
   sums: usize,
 ): void {
-  const steps = sums + ((<usize>(rows * STREAM_WIDTH)) << 2);
   for (let first = 0; first < width; first += STREAM_WIDTH) {
     const columns = min(STREAM_WIDTH, width - first);
     const part = y + <usize>first * yStep;
@@ -229,28 +198,27 @@ export function multiplyStreamed(
       }
     }
     const xPart = x + ((<usize>first) << 2);
-    for (let p = 0; p < k; ) {
-      const count = nextSteps(steps, p, k, scale);
+    for (let p = 0; p < k; p += 8) {
+      const steps = min(8, k - p);
+      const rowsOfX = xPart + <usize>p * ldx;
       for (let row = 0; row < rows; row++) {
         const to = sums + ((<usize>(row * STREAM_WIDTH)) << 2);
-        const from = factors + <usize>row * factorsRow;
-        if (count == 8) {
-          addEightRows(to, columns, xPart, ldx, from, factorsStep, scale, steps);
+        const from = factors + <usize>row * factorsRow + <usize>p * factorsStep;
+        if (steps == 8) {
+          addEightRows(to, columns, rowsOfX, ldx, from, factorsStep);
           continue;
         }
-        for (let q = 0; q < count; q++) {
-          const step: usize = load<u32>(steps + ((<usize>q) << 2));
-          addRow(to, columns, xPart + step * ldx, factor(from, factorsStep, scale, step));
+        for (let q: usize = 0; q < <usize>steps; q++) {
+          addRow(to, columns, rowsOfX + q * ldx, v128.load_splat<f32>(from + q * factorsStep));
         }
       }
-      p = count == 8 ? load<i32>(steps, 28) + 1 : k;
     }
     for (let row = 0; row < rows; row++) {
       const from = sums + ((<usize>(row * STREAM_WIDTH)) << 2);
       const to = part + <usize>row * yRow;
       for (let i = 0; i < columns; i++) {
         let value = load<f32>(from + ((<usize>i) << 2));
-        if (accumulate == ADD) value += load<f32>(to + <usize>i * yStep);
+        if (accumulate == ADD) value = load<f32>(to + <usize>i * yStep) + value * factor;
         if (bias) value += load<f32>(bias + <usize>row * biasRow + <usize>(first + i) * biasStep);
         store<f32>(to + <usize>i * yStep, activation ? max(value, f32(0)) : value);
       }

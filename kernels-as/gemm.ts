@@ -3,10 +3,9 @@
 // calls. The exception is C with few columns (n ≤ 11 but 8, A not transposed), where four lanes share the sum
 // over k.
 import {
-  EDGE_BYTES, KC, MC, NC, PACKED_A_BYTES, PACKED_B_BYTES, multiplyPacked, packA, packB, tile,
+  ADD, EDGE_BYTES, KC, MC, NC, PACKED_A_BYTES, PACKED_B_BYTES, multiplyPacked, packA, packB, tile,
 } from './gemm-core';
 import { multiplyColumns, multiplyStreamed } from './gemm-narrow';
-import { scaledOne } from './lanes';
 
 /** Up to so many columns, 8 excepted, a tile's padding costs more than packing saves. */
 const FEW_COLUMNS: i32 = 11;
@@ -21,10 +20,9 @@ export function gemmScratchBytes(): i32 {
 }
 
 /**
- * C[m, n] = activation((accumulate ? C : 0) + op(A)·diag(scaleK)·op(B) + bias[n]), for k ≥ 1. With accumulate 2 (ADD) the
- * product is summed from 0 and then added to C, for k ≤ 384, without bias and activation; C is not transposed A's alone.
- * Row-major, leading dimensions in floats. transA: A is stored [k, m]; transB: B is stored [n, k]. bias and
- * scaleK may be 0 (none). activation: 0 none, 1 ReLU. scratch: `gemmScratchBytes()` bytes.
+ * C[m, n] = activation((accumulate ? C : 0) + op(A)·op(B) + bias[n]), for k ≥ 1.
+ * Row-major, leading dimensions in floats. transA: A is stored [k, m]; transB: B is stored [n, k]. bias may
+ * be 0 (none). activation: 0 none, 1 ReLU. scratch: `gemmScratchBytes()` bytes.
  */
 export function gemm(
   transA: i32,
@@ -41,7 +39,6 @@ export function gemm(
   accumulate: i32,
   bias: usize,
   activation: i32,
-  scaleK: usize,
   scratch: usize,
 ): void {
   const aStride = (<usize>lda) << 2;
@@ -53,10 +50,10 @@ export function gemm(
   if (!transA && fewColumns && k <= FEW_COLUMNS_DEPTH) {
     let columns = b;
     let columnStride = bStride;
-    if (!transB || scaleK) {
+    if (!transB) {
       columns = packedB;
       columnStride = (<usize>k) << 2;
-      transposeColumns(columns, b, transB ? bStride : 4, transB ? 4 : bStride, n, k, scaleK);
+      transposeColumns(columns, b, bStride, n, k);
     }
     multiplyColumns(
       c, cStride, m, n, k, a, aStride, columns, columnStride, accumulate, bias, activation, edge,
@@ -67,16 +64,15 @@ export function gemm(
     const row = transB ? bStride : <usize>4;
     const step = transB ? <usize>4 : bStride;
     multiplyStreamed(
-      c, 4, cStride, n, m, k, b, row, step, a, aStride, accumulate, bias, 4, 0, activation, scaleK, packedB,
+      c, 4, cStride, n, m, k, b, row, step, a, aStride, accumulate, bias, 4, 0, activation, 1, packedB,
     );
     return;
   }
-  // (With scaleK the product's rounding would differ from the packed kernel's, and so a row's bits with m.)
-  if (!transB && m <= FEW_ROWS && !scaleK) {
+  if (!transB && m <= FEW_ROWS) {
     const row = transA ? <usize>4 : aStride;
     const step = transA ? aStride : 4;
     multiplyStreamed(
-      c, cStride, 4, m, n, k, a, row, step, b, bStride, accumulate, bias, 0, 4, activation, 0, packedB,
+      c, cStride, 4, m, n, k, a, row, step, b, bStride, accumulate, bias, 0, 4, activation, 1, packedB,
     );
     return;
   }
@@ -91,7 +87,7 @@ export function gemm(
       const firstB = transB
         ? b + <usize>j * bStride + ((<usize>p) << 2)
         : b + <usize>p * bStride + ((<usize>j) << 2);
-      packB(packedB, firstB, bStride, columns, steps, transB, scaleK ? scaleK + ((<usize>p) << 2) : 0);
+      packB(packedB, firstB, bStride, columns, steps, transB);
       for (let i = 0; i < m; i += MC) {
         const rows = min(MC, m - i);
         const firstA = transA
@@ -100,30 +96,48 @@ export function gemm(
         packA(scratch, firstA, aStride, rows, steps, transA);
         multiplyPacked(
           c + <usize>i * cStride + ((<usize>j) << 2), cStride, rows, columns, steps, scratch, packedB,
-          p > 0 ? 1 : accumulate, last && bias ? bias + ((<usize>j) << 2) : 0, last ? activation : 0, edge,
+          p > 0 ? 1 : accumulate, last && bias ? bias + ((<usize>j) << 2) : 0, last ? activation : 0, edge, 1,
         );
       }
     }
   }
 }
 
-/** out[n, k] = B's columns times scale (when not 0); B's strides in bytes. */
-function transposeColumns(
-  out: usize,
-  b: usize,
-  bColumn: usize,
-  bStep: usize,
-  n: i32,
-  k: i32,
-  scale: usize,
-): void {
+/** out[n, k] = B [k, n] transposed; B's stride in bytes. */
+function transposeColumns(out: usize, b: usize, ldb: usize, n: i32, k: i32): void {
   for (let j = 0; j < n; j++) {
-    let at = b + <usize>j * bColumn;
+    let at = b + ((<usize>j) << 2);
     for (let p = 0; p < k; p++) {
-      const value = load<f32>(at);
-      store<f32>(out, scale ? scaledOne(value, load<f32>(scale + ((<usize>p) << 2))) : value);
+      store<f32>(out, load<f32>(at));
       out += 4;
-      at += bStep;
+      at += ldb;
+    }
+  }
+}
+
+/**
+ * C[m, n] += factor·(Aᵀ·B), A [k, m] and B [k, n] without gaps, for k ≤ 384: the product is summed from 0, in order of k,
+ * multiplied, and then added. scratch: as of `gemm`.
+ */
+export function addProduct(
+  c: usize, m: i32, n: i32, k: i32, a: usize, b: usize, factor: f32, scratch: usize,
+): void {
+  const ldc = (<usize>n) << 2;
+  const lda = (<usize>m) << 2;
+  const packedB = scratch + PACKED_A_BYTES;
+  if (n <= FEW_COLUMNS && n != 8) {
+    multiplyStreamed(c, 4, ldc, n, m, k, b, 4, ldc, a, lda, ADD, 0, 0, 0, 0, factor, packedB);
+    return;
+  }
+  const edge = packedB + PACKED_B_BYTES;
+  for (let j = 0; j < n; j += NC) {
+    const columns = min(NC, n - j);
+    packB(packedB, b + ((<usize>j) << 2), ldc, columns, k, 0);
+    for (let i = 0; i < m; i += MC) {
+      const rows = min(MC, m - i);
+      packA(scratch, a + ((<usize>i) << 2), lda, rows, k, 1);
+      const to = c + <usize>i * ldc + ((<usize>j) << 2);
+      multiplyPacked(to, ldc, rows, columns, k, scratch, packedB, ADD, 0, 0, edge, factor);
     }
   }
 }

@@ -3,8 +3,7 @@
 // i never depends on how many examples there are, and sums over examples are strictly sequential in f32 from
 // what the output holds: a batch in pieces gives the bits of the whole.
 import { addScaled, fill, scaleBy } from './elementwise';
-import { gemm } from './gemm';
-import { ADD } from './gemm-core';
+import { addProduct } from './gemm';
 import { dotF64, loadPair, loadUpTo4, scaled, scaledOne, squaredNormF64, storeUpTo4 } from './lanes';
 
 // Columns summed at a time: 256 KiB of sums stay in L2, and rows are still read in long streams.
@@ -384,23 +383,20 @@ export function instantiateDense(
 }
 
 /**
- * out [dIn, dOut] (+)= Σ_i weights[i]·Σ_s a_sᵀ b_s, from a [batch, t, dIn] and b [batch, t, dOut], t ≤ 384. Each
- * example's part is summed from 0 over its positions, and then added: what its positions are on the way to their sum
- * never meets the others' sum. An example of weight 0 adds nothing, even if it is not finite. scales: room for t
- * floats; scratch: as of `gemm`.
+ * out [dIn, dOut] += Σ_i weights[i]·Σ_s a_sᵀ b_s, from a [batch, t, dIn] and b [batch, t, dOut], t ≤ 384. Each
+ * example's part is summed from 0 over its positions, multiplied, and then added: what its positions are on the way to
+ * their sum never meets the others' sum. An example of weight 0 adds nothing, even if it is not finite. scratch: as of
+ * `gemm`.
  */
 export function sumOverPositions(
-  out: usize, a: usize, b: usize, weights: usize, batch: i32, t: i32, dIn: i32, dOut: i32, accumulate: i32,
-  scales: usize, scratch: usize,
+  out: usize, a: usize, b: usize, weights: usize, batch: i32, t: i32, dIn: i32, dOut: i32, scratch: usize,
 ): void {
-  if (!accumulate) fill(out, 0, dIn * dOut);
   const sizeA = <usize>(t * dIn) << 2;
   const sizeB = <usize>(t * dOut) << 2;
   for (let i: usize = 0; i < <usize>batch; i++) {
     const weight = load<f32>(weights + (i << 2));
     if (weight == 0) continue;
-    fill(scales, weight, t);
-    gemm(1, 0, dIn, dOut, t, a + i * sizeA, dIn, b + i * sizeB, dOut, out, dOut, ADD, 0, 0, scales, scratch);
+    addProduct(out, dIn, dOut, t, a + i * sizeA, b + i * sizeB, weight, scratch);
   }
 }
 

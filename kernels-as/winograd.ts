@@ -84,7 +84,7 @@ function transformFilters(
   const stored = <usize>(flipped ? channels : outChannels) << 2;
   for (let t: usize = 0; t < 9; t++) {
     const from = filter + (flipped ? 8 - t : t) * <usize>(channels * outChannels * 4);
-    packB(packed + t * tap, from, stored, outChannels, channels, flipped ? 1 : 0, 0);
+    packB(packed + t * tap, from, stored, outChannels, channels, flipped ? 1 : 0);
   }
   for (let at: usize = 0; at < tap; at += 16) transformFilter(out + at, point, packed + at, tap, work);
 }

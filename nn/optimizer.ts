@@ -37,6 +37,8 @@ export interface Optimizer {
    * @throws SHAPE_MISMATCH, BATCH_SIZE_INVALID, LEARNING_RATE_INVALID, OPTIMIZER_IN_USE
    */
   update(params: Parameters, gradient: Tensor, batchSize: number, options?: UpdateOptions): void;
+  /** What `update` would throw, without the update: a private step asks before it draws its noise. */
+  check?(params: Parameters, gradient: Tensor, batchSize: number, options?: UpdateOptions): void;
   state(): OptimizerState;
   /** Takes up a state. @throws OPTIMIZER_STATE_INVALID, OPTIMIZER_IN_USE */
   loadState(params: Parameters, state: OptimizerState): void;
@@ -65,7 +67,7 @@ export abstract class StatefulOptimizer implements Optimizer {
     return this.counters.steps!;
   }
 
-  update(
+  check(
     params: Parameters,
     gradient: Tensor,
     batchSize: number,
@@ -85,6 +87,11 @@ export abstract class StatefulOptimizer implements Optimizer {
     }
     checkRange('LEARNING_RATE_INVALID', `${this.name}: learningRate`, learningRate, 0);
     this.attach(params);
+  }
+
+  update(params: Parameters, gradient: Tensor, batchSize: number, options: UpdateOptions = {}): void {
+    this.check(params, gradient, batchSize, options);
+    const { learningRate = this.learningRate } = options;
     this.advance();
     params.updates++;
     const moments = this.vectors.map((vector) => vector.address);

@@ -20,7 +20,6 @@ interface Problem {
   accumulate: number;
   bias: boolean;
   activation: number;
-  scaled: boolean;
   seed: number;
 }
 
@@ -29,7 +28,6 @@ interface Operands {
   b: Float32Array;
   c: Float32Array;
   bias: Float32Array;
-  scale: Float32Array;
 }
 
 const memory = new WebAssembly.Memory({ initial: 256 });
@@ -68,19 +66,17 @@ function randomOperands(problem: Problem): Operands {
     b: transB ? matrix(n, k, ldb) : matrix(k, n, ldb),
     c: matrix(m, n, ldc),
     bias: matrix(1, n, n),
-    // Some of 0, too: few columns leave those steps out.
-    scale: matrix(1, k, k).map((value) => ((problem.seed & 1) === 1 && value < 0 ? 0 : value)),
   };
 }
 
 /** Runs the kernel on copies of the operands placed at the very end of memory (what overruns, traps); returns C. */
-function run(kernels: Kernels, problem: Problem, { a, b, c, bias, scale }: Operands): Float32Array {
-  const { transA, transB, m, n, k, accumulate, activation, scaled } = problem;
+function run(kernels: Kernels, problem: Problem, { a, b, c, bias }: Operands): Float32Array {
+  const { transA, transB, m, n, k, accumulate, activation } = problem;
   const { lda, ldb, ldc } = strides(problem);
   floats.fill(Number.NaN);
   const addresses = new Map<Float32Array, number>();
   let end = floats.length;
-  const order = [a, b, c, bias, scale];
+  const order = [a, b, c, bias];
   for (let i = 0; i < order.length; i++) {
     const values = order[(i + (problem.seed >>> 0)) % order.length] as Float32Array;
     end -= values.length;
@@ -90,7 +86,7 @@ function run(kernels: Kernels, problem: Problem, { a, b, c, bias, scale }: Opera
   const at = (values: Float32Array) => addresses.get(values) as number;
   kernels.gemm(
     ...[transA, transB, m, n, k, at(a), lda, at(b), ldb, at(c), ldc, accumulate],
-    ...[problem.bias ? at(bias) : 0, activation, scaled ? at(scale) : 0, 16],
+    ...[problem.bias ? at(bias) : 0, activation, 16],
   );
   return floats.slice(at(c) / 4, at(c) / 4 + c.length);
 }
@@ -99,7 +95,7 @@ function run(kernels: Kernels, problem: Problem, { a, b, c, bias, scale }: Opera
 function checkAgainstOracle(problem: Problem, operands: Operands, result: Float32Array): void {
   const { transA, transB, m, n, k } = problem;
   const { lda, ldb, ldc } = strides(problem);
-  const { a, b, c, bias, scale } = operands;
+  const { a, b, c, bias } = operands;
   for (let i = 0; i < m; i++) {
     for (let j = 0; j < ldc && i * ldc + j < result.length; j++) {
       const actual = result[i * ldc + j] as number;
@@ -112,7 +108,7 @@ function checkAgainstOracle(problem: Problem, operands: Operands, result: Float3
       for (let p = 0; p < k; p++) {
         const left = a[transA ? p * lda + i : i * lda + p] as number;
         const right = b[transB ? j * ldb + p : p * ldb + j] as number;
-        const product = left * right * (problem.scaled ? (scale[p] as number) : 1);
+        const product = left * right;
         sum += product;
         size += Math.abs(product);
       }
@@ -140,10 +136,9 @@ const problems = fc.record<Problem>({
   accumulate: flag,
   bias: fc.boolean(),
   activation: flag,
-  scaled: fc.boolean(),
   seed: fc.integer(),
 });
-const plain = { accumulate: 0, bias: false, activation: 0, scaled: false, seed: 1 };
+const plain = { accumulate: 0, bias: false, activation: 0, seed: 1 };
 
 for (const build of ['base', 'relaxed']) {
   const kernels = load(build);
@@ -174,7 +169,7 @@ for (const build of ['base', 'relaxed']) {
       for (const [transA, transB] of [[0, 0] as const, [0, 1] as const, [1, 0] as const, [1, 1] as const]) {
         const problem: Problem = {
           ...{ transA, transB, m, n, k, gaps: [1, 2, 3] },
-          ...{ accumulate: 1, bias: true, activation: 1, scaled: true, seed: m },
+          ...{ accumulate: 1, bias: true, activation: 1, seed: m },
         };
         const operands = randomOperands(problem);
         checkAgainstOracle(problem, operands, run(kernels, problem, operands));
@@ -217,7 +212,6 @@ for (const build of ['base', 'relaxed']) {
           a: operands.a.slice(first * lda, (first + k - 1) * lda + problem.m),
           b: operands.b.slice(first * ldb, (first + k - 1) * ldb + problem.n),
           c,
-          scale: operands.scale.slice(first, first + k),
         };
         const accumulate = first > 0 ? 1 : problem.accumulate;
         c = run(kernels, { ...problem, k, accumulate }, part);
@@ -231,7 +225,7 @@ for (const build of ['base', 'relaxed']) {
       { numRuns: 200 },
     );
     for (const n of [2, 40]) {
-      check({ ...plain, transA: 1, transB: 0, m: 37, n, k: 1000, gaps: [0, 0, 0], scaled: true }, 300);
+      check({ ...plain, transA: 1, transB: 0, m: 37, n, k: 1000, gaps: [0, 0, 0] }, 300);
     }
   });
 

@@ -189,6 +189,9 @@ function fillExample(row: Float32Array, i: number, task: Task, enemy: string, ra
   const scale = 10 ** between(random, 0, 12);
   const near = pick(random, [0, 0, 1e-7, 1e-3]);
   const nearly = (x: number): number => x * (1 + near * (random() - 0.5));
+  // Sometimes the sides' products with a weight lie about float32's smallest normal number, or its largest.
+  const ends = random() < 0.3 ? pick(random, [1.2e-38, 1e-38 / 3e-3, 3e38, 1e30]) : 0;
+  for (let j = task.left; ends > 0 && j < row.length; j++) row[j] = ends * (1 + 1e-3 * random());
   for (let t = 0; t + 1 < task.positions; t += 2) {
     for (let j = 0; j < inner; j++) {
       row[t * inner + j]! *= scale;

@@ -3,6 +3,7 @@
 import fc from 'fast-check';
 import {
   addNoise,
+  automaticClipping,
   clipFactors,
   flatClipping,
   type PrivateStep,
@@ -13,6 +14,7 @@ import {
   seededNoise,
 } from 'gradshape/dp';
 import {
+  asExamples,
   type BatchLoss,
   createEngineSync,
   crossEntropy,
@@ -22,6 +24,8 @@ import {
   mul,
   Parameters,
   perExample,
+  reshape,
+  slice,
   sum,
   type Tensor,
 } from 'gradshape/engine';
@@ -269,10 +273,24 @@ test('a finish that throws has noised at most once, and the next one goes on fro
   using once = regression();
   const sums: number[][] = [];
   const observer = { piece() {}, summed: (s: Tensor) => void sums.push([...s.values()]), noised() {} };
-  const [step, other] = [stepOf(twice, { observer }), stepOf(once)];
+  const failing = sgd({ learningRate: 1 });
+  const { update } = failing;
+  let fails = true;
+  failing.update = (...args) => {
+    if (fails) throw new Error('no memory');
+    update.apply(failing, args);
+  };
+  const [step, other] = [stepOf(twice, { observer, optimizer: failing }), stepOf(once)];
   for (const one of [step, other]) give(one, [0, 1, 2]);
   throwsCode('LEARNING_RATE_INVALID', () => step.finish({ learningRate: Number.NaN }));
+  assert.is(sums.length, 0, 'what the update would refuse is refused before the noise');
+  assert.throws(() => step.finish(), 'no memory');
   throwsCode('STEP_FAILED', () => give(step, [4]));
+  assert.match(
+    throwsCode('STEP_FAILED', () => step.discard()),
+    'finish() once more',
+  );
+  fails = false;
   assert.is(step.step, 0);
   for (const one of [step, other]) one.finish();
   assert.equal(twice.values(), once.values());
@@ -281,8 +299,11 @@ test('a finish that throws has noised at most once, and the next one goes on fro
   other.free();
 });
 
-test('a finish that throws before the noise can be made again', () => {
-  using params = regression();
+test('a finish that throws before its noise can be made again, and sums nothing twice', () => {
+  const count = 1000;
+  using set = engine.dataset({ x: new Float32Array(count).fill(0.5), y: new Int32Array(count), shape: [1] });
+  using params = new Parameters(engine, [{ name: 'w', shape: [1, 1] }]);
+  const linear: Loss = (p, b) => sum(matmul(b.x, p.get('w')), { axes: [1] });
   let fails = true;
   const observer = {
     piece() {},
@@ -291,13 +312,116 @@ test('a finish that throws before the noise can be made again', () => {
     },
     noised() {},
   };
-  const step = stepOf(params, { observer });
-  give(step, [0, 1]);
-  assert.throws(() => step.finish(), 'no disk');
+  const step = stepOf(params, { observer, noiseMultiplier: 0, expectedBatchSize: 1 });
+  const add = (indices: ArrayLike<number>): void =>
+    engine.scope(() => void step.accumulate(linear, set.batch(indices)));
+  add(Int32Array.from({ length: count }, (_, i) => i));
+  for (let attempt = 0; attempt < 3; attempt++) assert.throws(() => step.finish(), 'no disk');
+  throwsCode('STEP_FAILED', () => add([0]));
   fails = false;
   step.finish();
+  assert.is(params.values()[0], -count / 2);
   assert.is(step.step, 1);
   step.free();
+});
+
+test('a parameter that is unfrozen in the middle of a step gets no sum without noise', () => {
+  using params = regression();
+  params.freeze(['b']);
+  const step = stepOf(params);
+  give(step, [0, 1]);
+  params.unfreeze(['b']);
+  throwsCode('STEP_FAILED', () => step.finish());
+  throwsCode('STEP_FAILED', () => give(step, [2]));
+  step.discard();
+  give(step, [0, 1]);
+  step.finish();
+  step.free();
+});
+
+test('examples that share a base, and the same batch by hand, are given once', () => {
+  using params = regression();
+  using more = engine.dataset({ base: data, added: [] });
+  const step = stepOf(params);
+  give(step, [0, 1]);
+  throwsCode('EXAMPLE_REPEATED', () => engine.scope(() => void step.accumulate(logistic, more.batch([0]))));
+  step.discard();
+  throwsCode('EXAMPLE_REPEATED', () =>
+    engine.scope(() => {
+      const x = asExamples(engine.full([2, d], 0.5));
+      const batch = { x, y: asExamples(engine.tensor([0, 1], [2], 'i32'), x) };
+      step.accumulate(logistic, batch);
+      step.accumulate(logistic, batch);
+    }),
+  );
+  step.free();
+});
+
+test('groups that are none, or too large, are refused', () => {
+  using params = regression();
+  engine.scope(() => {
+    for (const groups of [new Int32Array(1), [0, 0], new Int32Array([0, -1]), 3, 'x'] as Int32Array[]) {
+      throwsCode('GROUPS_INVALID', () => data.batch([0, 1], { groups }));
+    }
+  });
+  const count = 321;
+  using set = engine.dataset({
+    x: new Float32Array(count * d).fill(0.5),
+    y: new Int32Array(count),
+    shape: [d],
+  });
+  const step = stepOf(params);
+  const everyone = Int32Array.from({ length: count }, (_, i) => i);
+  throwsCode('GROUPS_INVALID', () =>
+    engine.scope(
+      () => void step.accumulate(logistic, set.batch(everyone, { groups: new Int32Array(count) })),
+    ),
+  );
+  step.free();
+});
+
+test('steps are whole numbers', () => {
+  using params = regression();
+  const step = stepOf(params);
+  for (const bad of [-1, 2.5, Infinity, Number.NaN, '3'] as number[]) {
+    step.step = bad;
+    throwsCode('STEP_INVALID', () => give(step, [0]));
+    step.discard();
+  }
+  step.step = 3;
+  give(step, [0]);
+  step.free();
+});
+
+test('positions that cancel at the ends of float32: what is added is what was measured', () => {
+  const [T, inner, outer] = [2, 5, 9];
+  using params = new Parameters(engine, [{ name: 'w', shape: [inner, outer] }]);
+  const loss: Loss = (p, { x }) => {
+    const sides = [slice(x, [0, 0], [-1, T * inner]), slice(x, [0, T * inner], [-1, T * outer])] as const;
+    const out = matmul(reshape(sides[0], [x.shape[0]!, T, inner]), p.get('w'));
+    return sum(mul(out, reshape(sides[1], [x.shape[0]!, T, outer])), { axes: [1, 2] });
+  };
+  // The right sides of the two positions lie on either side of the smallest normal number, or of the largest one, times a weight.
+  for (const [left, right] of [
+    [3e38, 1.2e-38],
+    [1e37, 1.18e-38],
+    [1e-30, 3e38],
+    [1, 3e38],
+  ] as const) {
+    const row = [left, -left].flatMap((a) => new Array<number>(inner).fill(a));
+    const tails = [right, right * (1 - 1e-6)].flatMap((b) => new Array<number>(outer).fill(b));
+    using set = engine.dataset({
+      x: Float32Array.from([...row, ...tails]),
+      y: [0],
+      shape: [T * (inner + outer)],
+    });
+    for (const clipNorm of [1, 1e-3, 1e-20]) {
+      for (const rule of [flatClipping({ clipNorm }), automaticClipping({ clipNorm, gamma: 0 })]) {
+        const added = summed(params, rule, 'ghost', loss, set, { indices: Int32Array.of(0) });
+        assert.ok(within(added, new Float64Array(added.length), clipNorm), `${left}, ${right}, ${clipNorm}`);
+      }
+    }
+  }
 });
 
 test('five lines of a user’s own rule, and a gradient that overflows: nothing is spoilt', () => {

@@ -71,10 +71,11 @@ export function adaptiveClipping(options: AdaptiveClippingOptions = {}): Adaptiv
       return clipNorm;
     },
     bound: () => clipNorm,
-    accumulate(g, sum, { tightening }) {
+    accumulate(g, sum, { tightening, bound }) {
+      const fixed = bound ?? clipNorm;
       const squared = g.norms().squared.view();
-      for (let i = 0; i < squared.length; i++) count += Math.sqrt(squared[i]!) <= clipNorm ? 0.5 : -0.5;
-      const factors = clipFactors(g.norms(), { clipNorm: clipNorm * tightening });
+      for (let i = 0; i < squared.length; i++) count += Math.sqrt(squared[i]!) <= fixed ? 0.5 : -0.5;
+      const factors = clipFactors(g.norms(), { clipNorm: fixed * tightening });
       g.weightedSums([factors], [sum]);
       return factors;
     },

@@ -65,11 +65,8 @@ function addProducts(
   const left = addressOf(a) + from * positions * inner * 4;
   const right = b.address + from * positions * outer * 4;
   if (positions > 1) {
-    const scales = engine.allocate([positions], 'f32', 'weightedSums').address;
-    kernels.sumOverPositions(
-      ...([out, left, right, weights, to - from, positions, inner, outer] as const),
-      ...([1, scales, engine.gemmScratch] as const),
-    );
+    const { gemmScratch } = engine;
+    kernels.sumOverPositions(out, left, right, weights, to - from, positions, inner, outer, gemmScratch);
     return;
   }
   const few = fewExamples(engine, weights, to - from, [left, right], [inner, outer]);
