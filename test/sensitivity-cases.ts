@@ -190,14 +190,19 @@ function fillExample(row: Float32Array, i: number, task: Task, enemy: string, ra
   const near = pick(random, [0, 0, 1e-7, 1e-3]);
   const nearly = (x: number): number => x * (1 + near * (random() - 0.5));
   // Sometimes the sides' products with a weight lie about float32's smallest normal number, or its largest.
-  const ends = random() < 0.3 ? pick(random, [1.2e-38, 1e-38 / 3e-3, 3e38, 1e30]) : 0;
-  for (let j = task.left; ends > 0 && j < row.length; j++) row[j] = ends * (1 + 1e-3 * random());
+  const ends = random() < 0.3 ? pick(random, [2 ** -126, 2 ** -126, 1e-38 / 3e-3, 3e38, 1e30]) : 0;
+  const apart = pick(random, [0, 1e-4, 1e-3]);
   for (let t = 0; t + 1 < task.positions; t += 2) {
     for (let j = 0; j < inner; j++) {
       row[t * inner + j]! *= scale;
+      if (ends > 0 && ends < 1e-30) row[t * inner + j] = 3e38 * (0.1 + 0.9 * random());
       row[(t + 1) * inner + j] = nearly(-row[t * inner + j]!);
     }
-    for (let j = 0; j < outer; j++) row[task.left + (t + 1) * outer + j] = row[task.left + t * outer + j]!;
+    for (let j = 0; j < outer; j++) {
+      const at = task.left + t * outer + j;
+      if (ends > 0) row[at] = ends * (1 + apart * random());
+      row[at + outer] = row[at]! * (1 - apart * random());
+    }
   }
   // An odd last position is left alone: the sum is then not 0.
 }

@@ -403,13 +403,14 @@ test('positions that cancel at the ends of float32: what is added is what was me
   };
   // The right sides of the two positions lie on either side of the smallest normal number, or of the largest one, times a weight.
   for (const [left, right] of [
-    [3e38, 1.2e-38],
-    [1e37, 1.18e-38],
+    [3e38, 2 ** -126],
+    [1e37, 2 ** -126],
+    [1e36, 2 ** -125],
     [1e-30, 3e38],
     [1, 3e38],
   ] as const) {
     const row = [left, -left].flatMap((a) => new Array<number>(inner).fill(a));
-    const tails = [right, right * (1 - 1e-6)].flatMap((b) => new Array<number>(outer).fill(b));
+    const tails = [right * (1 + 2e-4), right * (1 - 2e-4)].flatMap((b) => new Array<number>(outer).fill(b));
     using set = engine.dataset({
       x: Float32Array.from([...row, ...tails]),
       y: [0],
