@@ -193,6 +193,8 @@ class Training implements PrivateTraining {
   /** The runs before this one, and this one's name. */
   #runs: readonly RunPart[] = [];
   readonly #run = randomName();
+  /** Whether an audit refuted the training, here or before the checkpoint that it was taken up from. */
+  #refuted = false;
   #takenUp: { readonly step: number; readonly times: number } | null = null;
 
   constructor(
@@ -214,6 +216,7 @@ class Training implements PrivateTraining {
     }
     this.warnings = issues;
     this.audit = options.audit ? auditPlan(plan, { engine: params.engine, strategy }) : null;
+    this.#refuted = this.audit?.verdict === 'violated';
     this.#accountant = plan.accountantAfter(0);
     const shuffled = plan.sampling === 'shuffled' || plan.sampling === 'nominal-poisson';
     this.#publicSeed = options.seed ?? (shuffled ? randomSeed() : null);
@@ -339,12 +342,15 @@ class Training implements PrivateTraining {
   }
 
   statement(delta: number): TrainingStatement {
+    const { audit, step } = this;
+    // Before the first step: of all steps, which are those that are promised.
+    const audited = audit?.at(delta, ...(step > 0 ? [step] : []));
     const statement = trainingStatement({
       ...{ plan: this.plan, delta, account: this.#accountant, takenUp: this.#takenUp },
       ...{ weights: ledgerOfWeights(this.params), data: this.#data, updates: strangeUpdates(this.params) },
+      refuted: this.#refuted || audited?.verdict === 'violated',
     });
-    const { audit, step } = this;
-    return audit === null || step === 0 ? statement : withAudit(statement, audit.at(delta, step));
+    return audited === undefined ? statement : withAudit(statement, audited);
   }
 
   get #owner(): CheckpointOwner {
@@ -370,6 +376,7 @@ class Training implements PrivateTraining {
         seeded: weights.seeded,
         updates: strangeUpdates(this.params),
       },
+      refuted: this.#refuted,
       shaper: plan.shaper.state?.() ?? {},
     });
   }
@@ -395,6 +402,7 @@ class Training implements PrivateTraining {
     this.#sampler = sampler;
     this.#update.step = state.step;
     this.#runs = state.runs;
+    this.#refuted ||= state.refuted;
     this.#weights = ledgerOfWeights(params);
     this.#weights.add(accountant.phases);
     this.#weights.add(state.others.phases);

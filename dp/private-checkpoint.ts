@@ -34,6 +34,8 @@ export interface PrivateState {
     readonly seeded: boolean;
     readonly updates: number;
   };
+  /** Whether an audit refuted the training. */
+  readonly refuted: boolean;
   readonly shaper: Readonly<Record<string, number>>;
 }
 
@@ -165,7 +167,7 @@ function metadataOf({ metadata }: Safetensors): Metadata {
     );
   }
   const { layout, frozen, vectors, counters } = parsed!;
-  const { plan, step, publicSeed, accountant, runs, others, shaper } = state;
+  const { plan, step, publicSeed, accountant, runs, others, refuted, shaper } = state;
   const damaged = Object.entries({
     layout: Array.isArray(layout) && layout.every((entry) => isText(entry?.[0]) && Array.isArray(entry[1])),
     frozen: Array.isArray(frozen) && frozen.every(isText),
@@ -182,6 +184,7 @@ function metadataOf({ metadata }: Safetensors): Metadata {
       // Each for itself: they need not have one relation.
       Array.isArray(others.phases) &&
       others.phases.every((phase) => phasesOf(() => createAccountant('rdp', [phase])) !== undefined),
+    refuted: typeof refuted === 'boolean',
     shaper: isRecord(shaper),
   }).find(([, sound]) => !sound)?.[0];
   if (damaged === undefined) return parsed as Metadata;

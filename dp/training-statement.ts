@@ -6,6 +6,7 @@ import {
   type PrivacyPhase,
   type PrivacyStatement,
 } from './accounting/index.js';
+import { withdrawn } from './accounting/statement.js';
 import { type PrivacyPlan, planStatement } from './plan.js';
 import type { Ledger } from './released.js';
 
@@ -27,6 +28,8 @@ export interface TrainingFacts {
   /** How often the weights were updated without an account. */
   readonly updates: number;
   readonly data: readonly Ledger[];
+  /** Whether an audit refuted the plan, here or before a checkpoint. */
+  readonly refuted: boolean;
   /** The checkpoint it was taken up from: after how many steps, and how often this process took it up. */
   readonly takenUp: { readonly step: number; readonly times: number } | null;
 }
@@ -36,7 +39,7 @@ export interface TrainingFacts {
  * into other weights is named, with the ε of all together.
  */
 export function trainingStatement(facts: TrainingFacts): TrainingStatement {
-  const { plan, delta, account, weights, data, updates } = facts;
+  const { plan, delta, account, weights, data, updates, refuted } = facts;
   const origin = weights.seeded ? 'seeded' : plan.origin;
   const others = weights.beyond(account.phases);
   const all = [...others, ...account.phases];
@@ -65,18 +68,29 @@ export function trainingStatement(facts: TrainingFacts): TrainingStatement {
     notCovered: [...statement.notCovered, ...forks(facts)],
     ...(sameData !== undefined && { sameData }),
   };
-  if (accountant !== null) return stated;
-  const [, ...rest] = says;
-  return {
-    ...stated,
-    private: false,
-    epsilon: Infinity,
-    phases: all,
-    says: [
-      'Not private: these weights hold steps that are accounted under different neighbouring relations, which no ε counts together.',
-      ...rest,
-    ],
-  };
+  const counted =
+    accountant !== null
+      ? stated
+      : {
+          ...withdrawn(
+            stated,
+            'these weights hold steps that are accounted under different neighbouring relations, which no ε counts together.',
+          ),
+          ...{ epsilon: Infinity, phases: all },
+        };
+  return reasonsAgainst(refuted).reduce(withdrawn, counted);
+}
+
+/** Why no promise stands, whatever was counted; the last comes first in the statement. */
+function reasonsAgainst(refuted: boolean): string[] {
+  const reasons: string[] = [];
+  if (refuted) {
+    reasons.push(
+      'an audit refuted it: its canaries prove a larger ε than is counted below. Look for the fault in what was audited, such as a shaper that exceeds its bound; ' +
+        'steps that were made with it stay unprotected.',
+    );
+  }
+  return reasons;
 }
 
 /** An accountant that has seen all phases; null where no relation fits them all. */

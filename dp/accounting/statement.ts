@@ -154,6 +154,12 @@ export function privacyStatement(
   };
 }
 
+/** A statement that must not stand as it is: a headline that says why takes the place of one that promises. */
+export function withdrawn<S extends PrivacyStatement>(statement: S, why: string): S {
+  const says = statement.private ? statement.says.slice(1) : statement.says;
+  return { ...statement, private: false, says: [`Not private: ${why}`, ...says] };
+}
+
 /** The statement as text, one line an item, lines wrapped at `width` characters. */
 export function formatStatement({ says, notCovered }: PrivacyStatement, width = 100): string {
   const wrap = (text: string, lead: string): string => {

@@ -165,6 +165,7 @@ function privacyOf(
     ...(origin === 'seeded' ? ['seeded: not private'] : []),
     ...(sampling === 'nominal-poisson' ? ['nominal'] : []),
     ...(accountant === 'gdp' ? ['approximate'] : []),
+    ...(training.audit?.verdict === 'violated' ? ['refuted by an audit'] : []),
   ];
   return {
     label: but.length === 0 || noise === 0 ? 'ε' : `ε (${but.join('; ')})`,
