@@ -109,6 +109,10 @@ export interface PrivateTraining {
    * What has been promised so far, in words and numbers. Its ε is for all that is in the weights: if other trainings of this process
    * were made with the same parameters, their steps are counted, too. What this process released from the same data into other weights
    * is named, with the ε of all together.
+   *
+   * Never private are weights that something without an account updated (ordinary training, a private step by hand), before the first
+   * step or after it, or that `params.load` replaced after it. Pre-training on public data is fine: load its weights into the parameters
+   * with `params.load(values)` before the first step.
    * @throws DELTA_OUT_OF_RANGE
    */
   statement(delta: number): TrainingStatement;
@@ -195,6 +199,10 @@ class Training implements PrivateTraining {
   readonly #run = randomName();
   /** Whether an audit refuted the training, here or before the checkpoint that it was taken up from. */
   #refuted = false;
+  /** What `params.replacements` was at the first step: another count says that the weights were replaced since. Null before that step. */
+  #replacements: number | null = null;
+  /** Whether they were replaced before the checkpoint. */
+  #replaced = false;
   #takenUp: { readonly step: number; readonly times: number } | null = null;
 
   constructor(
@@ -284,8 +292,9 @@ class Training implements PrivateTraining {
 
   /** Counts a step in all accounts; returns the weights' ledger. */
   #count(step: number): Ledger {
-    const { plan } = this;
+    const { plan, params } = this;
     const weights = this.#openWeights();
+    this.#replacements ??= params.replacements;
     const ledgers = [...this.#data, weights];
     if (plan.origin === 'seeded') for (const ledger of ledgers) ledger.seeded = true;
     const event = plan.releasedBy(step);
@@ -305,6 +314,12 @@ class Training implements PrivateTraining {
     else weights.add(this.#accountant.phases);
     this.#weights = weights;
     return weights;
+  }
+
+  /** Whether other weights were loaded after the first step. */
+  #wasReplaced(): boolean {
+    const since = this.#replacements;
+    return this.#replaced || (since !== null && this.params.replacements !== since);
   }
 
   /** Shapes and sums the lot's gradients, piece by piece, in its groups; returns the sum of the losses. */
@@ -349,6 +364,7 @@ class Training implements PrivateTraining {
       ...{ plan: this.plan, delta, account: this.#accountant, takenUp: this.#takenUp },
       ...{ weights: ledgerOfWeights(this.params), data: this.#data, updates: strangeUpdates(this.params) },
       refuted: this.#refuted || audited?.verdict === 'violated',
+      replaced: this.#wasReplaced(),
     });
     return audited === undefined ? statement : withAudit(statement, audited);
   }
@@ -375,6 +391,7 @@ class Training implements PrivateTraining {
         phases: weights.beyond(this.#accountant.phases),
         seeded: weights.seeded,
         updates: strangeUpdates(this.params),
+        replaced: this.#wasReplaced(),
       },
       refuted: this.#refuted,
       shaper: plan.shaper.state?.() ?? {},
@@ -408,6 +425,8 @@ class Training implements PrivateTraining {
     this.#weights.add(state.others.phases);
     this.#weights.seeded = state.others.seeded;
     this.#weights.strangeUpdates = state.others.updates;
+    this.#replacements = params.replacements;
+    this.#replaced = state.others.replaced;
     for (const ledger of this.#data) {
       ledger.addPrevious(previous);
       const fork = ledger.addRuns(state.runs, plan.phases);

@@ -28,11 +28,15 @@ export interface PrivateState {
   readonly accountant: AccountantState;
   /** The runs that made the steps, one after another: by them, forks of a checkpoint are known. None in seeded trainings. */
   readonly runs: readonly RunPart[];
-  /** What other trainings left in the weights, beyond the account; and how often they were updated without one. */
+  /**
+   * What other trainings left in the weights, beyond the account; how often they were updated without one, and whether they were replaced
+   * after the training's first step.
+   */
   readonly others: {
     readonly phases: readonly PrivacyPhase[];
     readonly seeded: boolean;
     readonly updates: number;
+    readonly replaced: boolean;
   };
   /** Whether an audit refuted the training. */
   readonly refuted: boolean;
@@ -180,6 +184,7 @@ function metadataOf({ metadata }: Safetensors): Metadata {
     runs: isRuns(runs, step),
     others:
       typeof others?.seeded === 'boolean' &&
+      typeof others.replaced === 'boolean' &&
       isCount(others.updates) &&
       // Each for itself: they need not have one relation.
       Array.isArray(others.phases) &&

@@ -27,6 +27,8 @@ export interface TrainingFacts {
   readonly weights: Ledger;
   /** How often the weights were updated without an account. */
   readonly updates: number;
+  /** Whether other weights were loaded after the training's first step. */
+  readonly replaced: boolean;
   readonly data: readonly Ledger[];
   /** Whether an audit refuted the plan, here or before a checkpoint. */
   readonly refuted: boolean;
@@ -39,7 +41,7 @@ export interface TrainingFacts {
  * into other weights is named, with the ε of all together.
  */
 export function trainingStatement(facts: TrainingFacts): TrainingStatement {
-  const { plan, delta, account, weights, data, updates, refuted } = facts;
+  const { plan, delta, account, weights, data } = facts;
   const origin = weights.seeded ? 'seeded' : plan.origin;
   const others = weights.beyond(account.phases);
   const all = [...others, ...account.phases];
@@ -50,12 +52,6 @@ export function trainingStatement(facts: TrainingFacts): TrainingStatement {
   const sameData = worst(data.map((ledger) => together(all, ledger.beyond(all, which), delta)));
   const says = [...statement.says];
   if (others.length > 0) says.push(inWeights(others, accountant !== null));
-  if (updates > 0) {
-    says.push(
-      `Not counted in ε: these weights were also updated ${updates.toLocaleString('en')} times by something that keeps no account, such as ordinary training. ` +
-        'If that saw the same data, nothing hides what it learnt.',
-    );
-  }
   if (sameData !== undefined) says.push(named(sameData, delta));
   if (plan.origin === 'secure' && data.some(({ seeded }) => seeded)) {
     says.push(
@@ -78,12 +74,25 @@ export function trainingStatement(facts: TrainingFacts): TrainingStatement {
           ),
           ...{ epsilon: Infinity, phases: all },
         };
-  return reasonsAgainst(refuted).reduce(withdrawn, counted);
+  return reasonsAgainst(facts).reduce(withdrawn, counted);
 }
 
 /** Why no promise stands, whatever was counted; the last comes first in the statement. */
-function reasonsAgainst(refuted: boolean): string[] {
+function reasonsAgainst({ refuted, updates, replaced }: TrainingFacts): string[] {
   const reasons: string[] = [];
+  if (replaced) {
+    reasons.push(
+      "after this training's first step its weights were replaced (params.load) by others, and no ε counts what those had learnt from the data. To compare " +
+        'weights, load the others into parameters of their own.',
+    );
+  }
+  if (updates > 0) {
+    reasons.push(
+      `these weights were also updated ${updates === 1 ? 'once' : `${updates.toLocaleString('en')} times`} by something that keeps no account, such as ordinary ` +
+        'training or a private step by hand, and no ε counts what that learnt. Make private steps alone, on fresh parameters; or, where those updates saw public ' +
+        'data only, load their weights into the parameters before the first private step, with params.load(values).',
+    );
+  }
   if (refuted) {
     reasons.push(
       'an audit refuted it: its canaries prove a larger ε than is counted below. Look for the fault in what was audited, such as a shaper that exceeds its bound; ' +

@@ -234,6 +234,7 @@ test('updates of the weights that no account knows of are named', async () => {
   assert.match(says(resumed), 'also updated 4 times');
   params.load(newParams().values());
   assert.not.match(says(run), 'also updated');
+  assert.match(says(run), /^Not private: after this training's first step its weights were replaced/);
   const clean = trained({ data }, 4);
   assert.not.match(says(clean), 'also updated');
 });
@@ -464,9 +465,9 @@ test('a damaged checkpoint is refused and changes nothing', () => {
       { run: 'other', step: 7 },
     ]);
     if (seed === undefined) state('runs', []);
-    state('others', { phases: [{ mechanism: 'laplace' }], seeded: false, updates: 0 });
+    state('others', { phases: [{ mechanism: 'laplace' }], seeded: false, replaced: false, updates: 0 });
     state('others', undefined);
-    state('others', { phases: [], seeded: false, updates: -1 });
+    state('others', { phases: [], seeded: false, replaced: false, updates: -1 });
     state('publicSeed', 'x');
     const account = (change: (phases: PrivacyPhase[]) => unknown) =>
       assert.match(

@@ -1,7 +1,13 @@
 // What a statement must not say: private, of weights or noise for which nothing was proved.
-import { flatClipping, makePrivate, type PrivateTraining, type PrivateTrainingOptions } from 'gradshape/dp';
-import { createEngineSync } from 'gradshape/engine';
-import { dense, sequential, sgd } from 'gradshape/nn';
+import {
+  flatClipping,
+  makePrivate,
+  type PrivateTraining,
+  type PrivateTrainingOptions,
+  privateStep,
+} from 'gradshape/dp';
+import { createEngineSync, type Parameters } from 'gradshape/engine';
+import { dense, sequential, sgd, train } from 'gradshape/nn';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 
@@ -50,6 +56,53 @@ test('a training that an audit refuted is not private, from before its first ste
   isNotPrivate(again, /^Not private: an audit refuted it/);
   const sound = training({ audit: true });
   assert.is(sound.statement(delta).private, true);
+});
+
+const ordinary = async (params: Parameters, data = newData()): Promise<void> => {
+  const optimizer = sgd({ learningRate: 0.1 });
+  for await (const _ of train({ model, params, data, optimizer, batchSize: 400, epochs: 1, seed: 1 }));
+};
+const byHand = async (params: Parameters): Promise<void> => {
+  const step = privateStep({
+    ...{ params, optimizer: sgd({ learningRate: 0.1 }), clipNorm: 1, noiseStd: 0, expectedBatchSize: 1 },
+  });
+  step.finish();
+  step.free();
+};
+
+test('weights that something without an account updated, before or after private steps, are not private', async () => {
+  for (const other of [ordinary, byHand]) {
+    const why = /^Not private: these weights were also updated once by something that keeps no account/;
+    const params = newParams();
+    await other(params);
+    const before = training({ params });
+    isNotPrivate(before, why);
+    before.next();
+    isNotPrivate(before, why);
+    const resumed = training();
+    resumed.load(before.save());
+    isNotPrivate(resumed, why);
+    const after = training();
+    after.next();
+    assert.is(after.statement(delta).private, true);
+    await other(after.params);
+    isNotPrivate(after, why);
+    // Washed by loading the weights onto themselves: what they learnt is still in them.
+    const replaced = /^Not private: after this training's first step its weights were replaced/;
+    after.params.load(after.params.values());
+    isNotPrivate(after, replaced);
+    const saved = training();
+    saved.load(after.save());
+    saved.next();
+    isNotPrivate(saved, replaced);
+    // Of public data, loaded before the first step: as fresh weights are.
+    const [pretrained, own] = [newParams(), newParams()];
+    await other(pretrained);
+    const fine = training({ params: own });
+    own.load(pretrained.values());
+    fine.next();
+    assert.is(fine.statement(delta).private, true);
+  }
 });
 
 test.run();
