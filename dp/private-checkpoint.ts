@@ -14,6 +14,8 @@ import {
   createAccountant,
   type PrivacyPhase,
 } from './accounting/index.js';
+import { shown } from './accounting/validate.js';
+import { crc32 } from './checksum.js';
 import type { PrivacyPlan } from './plan.js';
 import type { RunPart } from './released.js';
 
@@ -73,9 +75,13 @@ interface Metadata {
 }
 
 const version = 2;
+const format = 'gradshape';
 const [weights, moment] = ['params', 'optimizer.'] as const;
 
-/** Weights, the optimizer's vectors, and the rest as one JSON string in the metadata. */
+/**
+ * Weights, the optimizer's vectors, and the rest as one JSON string in the metadata, beside a checksum of all these. Other entries may be
+ * added to the metadata (`readSafetensors`, `writeSafetensors`); the checksum doesn't cover them.
+ */
 export function writePrivateCheckpoint(
   owner: CheckpointOwner,
   state: Omit<PrivateState, 'version'>,
@@ -89,16 +95,29 @@ export function writePrivateCheckpoint(
     state: { version, ...state },
   };
   const vector = (values: Float32Array): StoredTensor => ({ shape: [values.length], values });
-  return writeSafetensors({
-    metadata: { format: 'gradshape', private: JSON.stringify(metadata) },
-    tensors: new Map([
-      [weights, vector(params.values())],
-      ...Object.entries(vectors).map(([name, values]): [string, StoredTensor] => [
-        moment + name,
-        vector(values),
-      ]),
+  const text = JSON.stringify(metadata);
+  const tensors = new Map([
+    [weights, vector(params.values())],
+    ...Object.entries(vectors).map(([name, values]): [string, StoredTensor] => [
+      moment + name,
+      vector(values),
     ]),
+  ]);
+  return writeSafetensors({
+    metadata: { format, private: text, checksum: checksumOf(text, tensors) },
+    tensors,
   });
+}
+
+/** Of the training's own metadata, and of the tensors by name and value. */
+function checksumOf(text: string, tensors: Safetensors['tensors']): string {
+  const parts = [...tensors].flatMap(([name, { values }]) => [
+    name,
+    new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
+  ]);
+  return crc32([text, ...parts])
+    .toString(16)
+    .padStart(8, '0');
 }
 
 /** What must be the same again. */
@@ -117,7 +136,7 @@ function identityOf({ params, optimizer, model }: CheckpointOwner) {
  * @throws CHECKPOINT_INVALID, CHECKPOINT_VERSION, CHECKPOINT_MISMATCH, PLAN_MISMATCH
  */
 export function readPrivateCheckpoint(bytes: Uint8Array, owner: CheckpointOwner): PrivateCheckpoint {
-  const file = readSafetensors(bytes);
+  const file = wholeFile(bytes);
   const metadata = metadataOf(file);
   const { state } = metadata;
   checkPlan(state, owner.plan);
@@ -149,12 +168,40 @@ export function loadStates(found: PrivateCheckpoint, { plan, optimizer, params }
   }
 }
 
-function metadataOf({ metadata }: Safetensors): Metadata {
+/** The file, if it is as `writeSafetensors` writes it to the byte. */
+function wholeFile(bytes: Uint8Array): Safetensors {
+  if (!(bytes instanceof Uint8Array)) {
+    throw new GradshapeError(
+      'CHECKPOINT_INVALID',
+      `load: ${shown(bytes)} is no checkpoint; expected the bytes that training.save() gave, a Uint8Array.`,
+    );
+  }
+  const file = readFile(bytes);
+  const again = writeSafetensors(file);
+  if (again.length === bytes.length && again.every((byte, i) => byte === bytes[i])) return file;
+  throw invalid('its header is not as it was written');
+}
+
+function readFile(bytes: Uint8Array): Safetensors {
+  try {
+    return readSafetensors(bytes);
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'DTYPE_MISMATCH') throw error;
+    throw invalid('its header names another type than F32');
+  }
+}
+
+function metadataOf({ metadata, tensors }: Safetensors): Metadata {
   let parsed: Partial<Metadata> | null = null;
   try {
     parsed = JSON.parse(metadata.private!) as Partial<Metadata> | null;
   } catch {
     // Said below.
+  }
+  const checksum = metadata.checksum;
+  if (checksum !== undefined && metadata.private !== undefined) {
+    const found = checksumOf(metadata.private, tensors);
+    if (found !== checksum) throw invalid(`its checksum is ${checksum}, and its content's ${found}`);
   }
   const state = parsed?.state as Partial<PrivateState> | undefined;
   if (typeof state !== 'object' || state === null) {
@@ -170,6 +217,8 @@ function metadataOf({ metadata }: Safetensors): Metadata {
         'go on with the gradshape that wrote it, or begin a new training from its weights, with its account as `previous`.',
     );
   }
+  if (checksum === undefined || metadata.format !== format)
+    throw invalid("its 'format' or 'checksum' is gone");
   const { layout, frozen, vectors, counters } = parsed!;
   const { plan, step, publicSeed, accountant, runs, others, refuted, shaper } = state;
   const damaged = Object.entries({
@@ -248,9 +297,10 @@ function checkAccount({ step, accountant }: PrivateState, plan: PrivacyPlan): vo
 
 function checkIdentity(metadata: Metadata, owner: CheckpointOwner): void {
   const own = identityOf(owner);
-  const shown = (value: unknown): string => JSON.stringify(value);
-  if (shown(metadata.optimizer) !== shown(own.optimizer)) {
-    throw mismatch(`the optimizer was ${shown(metadata.optimizer)}, and is ${shown(own.optimizer)}`);
+  if (JSON.stringify(metadata.optimizer) !== JSON.stringify(own.optimizer)) {
+    throw mismatch(
+      `the optimizer was ${JSON.stringify(metadata.optimizer)}, and is ${JSON.stringify(own.optimizer)}`,
+    );
   }
   const layoutOf = (layout: Metadata['layout']): string =>
     layout.map(([name, shape]) => `${name} ${showShape(shape)}`).join(', ');
@@ -263,11 +313,11 @@ function checkIdentity(metadata: Metadata, owner: CheckpointOwner): void {
   if (!same) {
     throw mismatch(`the parameters were ${layoutOf(metadata.layout)}, and are ${layoutOf(own.layout)}`);
   }
-  if (shown(metadata.model) !== shown(own.model)) {
-    throw mismatch(`the model was ${shown(metadata.model)}, and is ${shown(own.model)}`);
+  if (JSON.stringify(metadata.model) !== JSON.stringify(own.model)) {
+    throw mismatch(`the model was ${JSON.stringify(metadata.model)}, and is ${JSON.stringify(own.model)}`);
   }
-  if (shown(metadata.frozen) !== shown(own.frozen)) {
-    throw mismatch(`frozen were ${shown(metadata.frozen)}, and are ${shown(own.frozen)}`);
+  if (JSON.stringify(metadata.frozen) !== JSON.stringify(own.frozen)) {
+    throw mismatch(`frozen were ${JSON.stringify(metadata.frozen)}, and are ${JSON.stringify(own.frozen)}`);
   }
 }
 

@@ -28,6 +28,7 @@ import {
 } from 'gradshape/nn';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { crc32 } from '../dist/dp/checksum.js';
 import { throwsCode } from './engine-helpers.js';
 
 const engine = createEngineSync();
@@ -401,7 +402,13 @@ function edited(bytes: Uint8Array, change: (metadata: Metadata, file: Safetensor
   const tensors = new Map(file.tensors);
   const metadata = JSON.parse(file.metadata.private!) as Metadata;
   change(metadata, { ...file, tensors });
-  return writeSafetensors({ metadata: { ...file.metadata, private: JSON.stringify(metadata) }, tensors });
+  const text = JSON.stringify(metadata);
+  // Its checksum is right again: what else is checked has to find the change.
+  const parts = [...tensors].flatMap(([name, { values }]) => [name, new Uint8Array(values.buffer)]);
+  const checksum = crc32([text, ...parts])
+    .toString(16)
+    .padStart(8, '0');
+  return writeSafetensors({ metadata: { ...file.metadata, private: text, checksum }, tensors });
 }
 
 const resumable: Changes = { noiseMultiplier: 1.1 };
@@ -528,6 +535,33 @@ test('a damaged checkpoint is refused and changes nothing', () => {
     assert.is(whole.step, 7);
     assert.equal(whole.released, run.released);
     assert.equal(whole.plan.shaper.state!(), run.plan.shaper.state!());
+  }
+});
+
+test('whatever byte of a checkpoint is changed, it is refused and changes nothing', () => {
+  assert.is(crc32(['1234', Uint8Array.of(53, 54, 55, 56, 57)]), 0xcbf43926); // the check value of CRC-32
+  for (const sampling of ['poisson', 'shuffled'] as const) {
+    const changes: Changes = { sampling, optimizer: sgd({ learningRate: 0.1, momentum: 0.9 }) };
+    const run = training(changes);
+    for (let i = 0; i < 7; i++) run.next();
+    const bytes = run.save();
+    const loader = training({ ...changes, optimizer: sgd({ learningRate: 0.1, momentum: 0.9 }) });
+    const before = loader.params.values();
+    for (let at = 0; at < bytes.length; at++) {
+      for (const bit of [0, 3, 6, 7]) {
+        const damaged = bytes.slice();
+        damaged[at]! ^= 1 << bit;
+        throwsCode('CHECKPOINT_INVALID', () => loader.load(damaged));
+      }
+    }
+    assert.equal(loader.params.values(), before);
+    assert.is(loader.step, 0);
+    for (const bad of [undefined, 'bytes', null, bytes.buffer])
+      throwsCode('CHECKPOINT_INVALID', () => loader.load(bad as never));
+    // What others add to the metadata is theirs.
+    const { metadata, tensors } = readSafetensors(bytes);
+    loader.load(writeSafetensors({ metadata: { ...metadata, note: 'mine' }, tensors }));
+    assert.equal(loader.params.values(), run.params.values());
   }
 });
 

@@ -53,7 +53,7 @@ export function privateTrainer(
   let position: Position | undefined;
   if (checkpoint !== undefined) {
     training.load(checkpoint);
-    position = positionIn(checkpoint);
+    position = positionIn(checkpoint, training);
   }
   const privacy = privacyOf(training, settings);
   return {
@@ -98,20 +98,19 @@ export function privateTrainer(
 }
 
 /** Of a run that was stopped before its first step there is none. Error: CHECKPOINT_INVALID. */
-function positionIn(checkpoint: Uint8Array): Position | undefined {
+function positionIn(checkpoint: Uint8Array, { plan, step }: PrivateTraining): Position | undefined {
   const text = readSafetensors(checkpoint).metadata[positionKey];
-  if (text === undefined) return undefined;
+  if (text === undefined && step === 0) return undefined;
   try {
-    const { epoch, lossSum, examples } = JSON.parse(text) as Position;
-    if ([epoch, examples].every((value) => Number.isSafeInteger(value) && value >= 0)) {
-      return { epoch, lossSum, examples };
-    }
+    const { epoch, lossSum, examples } = JSON.parse(text!) as Position;
+    const sound = Number.isFinite(lossSum) && Number.isSafeInteger(examples) && examples >= 0;
+    if (sound && epoch === plan.epochOf(step - 1)) return { epoch, lossSum, examples };
   } catch {
     // Said below.
   }
   throw new GradshapeError(
     'CHECKPOINT_INVALID',
-    `the checkpoint's '${positionKey}' is ${text.slice(0, 100)}; expected what train.js wrote. Start the run again without --resume.`,
+    `the checkpoint's '${positionKey}' is ${text?.slice(0, 100)}; expected what train.js wrote. Start the run again without --resume.`,
   );
 }
 
