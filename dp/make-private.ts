@@ -29,6 +29,7 @@ import { type PrivateStep, privateStep } from './private-step.js';
 import type { Release } from './release.js';
 import { type Ledger, ledgerOfWeights, ledgersOf, type RunPart, strangeUpdates, takeUp } from './released.js';
 import type { Sampler } from './sampling.js';
+import { isSeeded, markSeeded } from './seeded-phases.js';
 import { type TrainingStatement, trainingStatement } from './training-statement.js';
 import { type ModelIssue, validateModel } from './validate-model.js';
 
@@ -199,6 +200,8 @@ class Training implements PrivateTraining {
   readonly #run = randomName();
   /** Whether an audit refuted the training, here or before the checkpoint that it was taken up from. */
   #refuted = false;
+  /** Whether `previous`, here or before the checkpoint, was noised from a seed. */
+  #seededPast: boolean;
   /** What `params.replacements` was at the first step: another count says that the weights were replaced since. Null before that step. */
   #replacements: number | null = null;
   /** Whether they were replaced before the checkpoint. */
@@ -213,6 +216,7 @@ class Training implements PrivateTraining {
     checkPhysical(maxPhysicalBatch);
     this.#options = { ...options, ...(options.previous && { previous: [...options.previous] }) };
     this.params = params;
+    this.#seededPast = isSeeded(options.previous ?? []);
     this.#loss = batchLoss(model, options.loss);
     const issues = validateModel(this.#loss, params, { shape: data.shape });
     const [refused] = issues.filter(({ severity }) => severity === 'error');
@@ -247,6 +251,7 @@ class Training implements PrivateTraining {
 
   get released(): readonly PrivacyPhase[] {
     const { phases } = this.#accountant;
+    if (this.plan.origin === 'seeded' || this.#seededPast) markSeeded(phases);
     for (const ledger of [...this.#data, this.#openWeights()]) ledger.know(phases);
     return phases;
   }
@@ -365,6 +370,7 @@ class Training implements PrivateTraining {
       ...{ weights: ledgerOfWeights(this.params), data: this.#data, updates: strangeUpdates(this.params) },
       refuted: this.#refuted || audited?.verdict === 'violated',
       replaced: this.#wasReplaced(),
+      seededPast: this.#seededPast,
     });
     return audited === undefined ? statement : withAudit(statement, audited);
   }
@@ -394,6 +400,7 @@ class Training implements PrivateTraining {
         replaced: this.#wasReplaced(),
       },
       refuted: this.#refuted,
+      seededPast: this.#seededPast,
       shaper: plan.shaper.state?.() ?? {},
     });
   }
@@ -420,10 +427,11 @@ class Training implements PrivateTraining {
     this.#update.step = state.step;
     this.#runs = state.runs;
     this.#refuted ||= state.refuted;
+    this.#seededPast ||= state.seededPast;
     this.#weights = ledgerOfWeights(params);
     this.#weights.add(accountant.phases);
     this.#weights.add(state.others.phases);
-    this.#weights.seeded = state.others.seeded;
+    this.#weights.seeded ||= state.others.seeded;
     this.#weights.strangeUpdates = state.others.updates;
     this.#replacements = params.replacements;
     this.#replaced = state.others.replaced;

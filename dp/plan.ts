@@ -11,11 +11,13 @@ import {
   type PrivacyStatement,
   privacyStatement,
 } from './accounting/index.js';
+import { withdrawn } from './accounting/statement.js';
 import { noiseIn, noiseRuns } from './counted-noise.js';
 import { type NoiseSource, secureNoise, seededNoise } from './noise.js';
 import { shaperOf } from './private-step.js';
 import { fixedSizeSampler, poissonSampler, type Sampler, shuffledSampler } from './sampling.js';
 import type { Scheduled } from './schedules.js';
+import { isSeeded } from './seeded-phases.js';
 import type { Shaper } from './shaper.js';
 
 /**
@@ -48,7 +50,9 @@ export interface PrivacyPlanOptions {
   readonly seed?: number;
   /**
    * What was released before from the same data, to be counted as well: another training's `released`. Give that very list (or what
-   * is in it), not a copy of its numbers: then nothing is counted twice where both trainings are made in one process.
+   * is in it), not a copy of its numbers: then nothing is counted twice where both trainings are made in one process, and it is known
+   * whether its noise was seeded, with which nothing is private. A copy, such as one read from JSON, says neither: give that of a seeded
+   * training to nothing that is to be private.
    */
   readonly previous?: readonly PrivacyPhase[];
 }
@@ -145,6 +149,7 @@ export function privacyPlan(options: PrivacyPlanOptions): PrivacyPlan {
   const previous = createAccountant(accountant, options.previous).phases;
   const relation = relationOf([...previous, { ...eventOf(1), steps: 1 }]);
   const origin = seed === undefined ? 'secure' : 'seeded';
+  const seededPast = isSeeded(options.previous ?? []);
   const countedNoise = (step: number): number => {
     checkStep('step', step, steps - 1);
     return noiseIn(runs, Math.floor(step / stepsPerRelease));
@@ -195,7 +200,8 @@ export function privacyPlan(options: PrivacyPlanOptions): PrivacyPlan {
     epsilon: (delta, done) => accountantAfter(done).epsilon(delta),
     statement: (delta, done) => {
       const facts = { delta, origin, datasetSize, batchSize, shaper } as const;
-      const statement = planStatement(accountantAfter(done), facts);
+      const found = planStatement(accountantAfter(done), facts);
+      const statement = seededPast ? withdrawn(found, bySeededPast) : found;
       return { ...statement, says: [...statement.says, byThePlan] };
     },
     sampler: (engine, publicSeed) =>
@@ -223,6 +229,9 @@ function checkStep(name: string, value: number, most: number): void {
     `${name} is ${typeof value === 'string' ? `'${value}'` : String(value)}; expected a whole number from 0 to ${most}, within the plan.`,
   );
 }
+
+export const bySeededPast =
+  'what is counted as `previous` was released with seeded noise, which is no secret: its part of ε holds for nobody who knows the seed.';
 
 const byThePlan =
   'This is what the plan promises: it holds for a training that takes noise and batches from it, as makePrivate does.';

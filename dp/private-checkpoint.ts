@@ -42,6 +42,8 @@ export interface PrivateState {
   };
   /** Whether an audit refuted the training. */
   readonly refuted: boolean;
+  /** Whether its `previous` was noised from a seed. */
+  readonly seededPast: boolean;
   readonly shaper: Readonly<Record<string, number>>;
 }
 
@@ -220,7 +222,7 @@ function metadataOf({ metadata, tensors }: Safetensors): Metadata {
   if (checksum === undefined || metadata.format !== format)
     throw invalid("its 'format' or 'checksum' is gone");
   const { layout, frozen, vectors, counters } = parsed!;
-  const { plan, step, publicSeed, accountant, runs, others, refuted, shaper } = state;
+  const { plan, step, publicSeed, accountant, runs, others, refuted, seededPast, shaper } = state;
   const damaged = Object.entries({
     layout: Array.isArray(layout) && layout.every((entry) => isText(entry?.[0]) && Array.isArray(entry[1])),
     frozen: Array.isArray(frozen) && frozen.every(isText),
@@ -239,6 +241,7 @@ function metadataOf({ metadata, tensors }: Safetensors): Metadata {
       Array.isArray(others.phases) &&
       others.phases.every((phase) => phasesOf(() => createAccountant('rdp', [phase])) !== undefined),
     refuted: typeof refuted === 'boolean',
+    seededPast: typeof seededPast === 'boolean',
     shaper: isRecord(shaper),
   }).find(([, sound]) => !sound)?.[0];
   if (damaged === undefined) return parsed as Metadata;

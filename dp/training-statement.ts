@@ -1,4 +1,5 @@
 import { createAccountant } from './accounting/accountants.js';
+import { isNominal } from './accounting/events.js';
 import {
   type Accountant,
   type AccountantName,
@@ -7,14 +8,15 @@ import {
   type PrivacyStatement,
 } from './accounting/index.js';
 import { withdrawn } from './accounting/statement.js';
-import { type PrivacyPlan, planStatement } from './plan.js';
+import { bySeededPast, type PrivacyPlan, planStatement } from './plan.js';
 import type { Ledger } from './released.js';
 
 /** A training's statement: its plan's, and what else it knows of the data and of the weights. */
 export interface TrainingStatement extends PrivacyStatement {
   /**
    * What other trainings of this process released from the same data, beyond what is in the weights, where there were any: so many steps, and
-   * the ε, by Rényi divergences, of these and this training's together; null where they can't be counted together.
+   * the ε, by Rényi divergences, of these and this training's together; null where no relation fits them all, or some are accounted
+   * nominally (`nominal-poisson`), so that nothing is promised of them together.
    */
   readonly sameData?: { readonly steps: number; readonly epsilon: number | null };
 }
@@ -32,6 +34,8 @@ export interface TrainingFacts {
   readonly data: readonly Ledger[];
   /** Whether an audit refuted the plan, here or before a checkpoint. */
   readonly refuted: boolean;
+  /** Whether its `previous` was noised from a seed, as far as this process knows. */
+  readonly seededPast: boolean;
   /** The checkpoint it was taken up from: after how many steps, and how often this process took it up. */
   readonly takenUp: { readonly step: number; readonly times: number } | null;
 }
@@ -55,7 +59,8 @@ export function trainingStatement(facts: TrainingFacts): TrainingStatement {
   if (sameData !== undefined) says.push(named(sameData, delta));
   if (plan.origin === 'secure' && data.some(({ seeded }) => seeded)) {
     says.push(
-      'Not counted in any ε above: this process also trained on the same data with seeded noise: whoever sees what came of that, and knows the seed, is kept from nothing.',
+      'No ε above holds against this: with seeded noise, this process also trained on the same data. From whoever sees what came of that and knows the seed, ' +
+        'nothing is hidden.',
     );
   }
   const stated: TrainingStatement = {
@@ -78,8 +83,9 @@ export function trainingStatement(facts: TrainingFacts): TrainingStatement {
 }
 
 /** Why no promise stands, whatever was counted; the last comes first in the statement. */
-function reasonsAgainst({ refuted, updates, replaced }: TrainingFacts): string[] {
+function reasonsAgainst({ refuted, updates, replaced, seededPast }: TrainingFacts): string[] {
   const reasons: string[] = [];
+  if (seededPast) reasons.push(bySeededPast);
   if (replaced) {
     reasons.push(
       "after this training's first step its weights were replaced (params.load) by others, and no ε counts what those had learnt from the data. To compare " +
@@ -118,8 +124,9 @@ const stepsOf = (phases: readonly PrivacyPhase[]): number =>
 /** By Rényi divergences: a millisecond, however many trainings there were. */
 function together(all: readonly PrivacyPhase[], others: readonly PrivacyPhase[], delta: number) {
   if (others.length === 0) return undefined;
-  const epsilon = compose('rdp', [...all, ...others])?.epsilon(delta).epsilon ?? null;
-  return { steps: stepsOf(others), epsilon };
+  const phases = [...all, ...others];
+  const found = isNominal(phases) ? null : compose('rdp', phases);
+  return { steps: stepsOf(others), epsilon: found?.epsilon(delta).epsilon ?? null };
 }
 
 type SameData = NonNullable<TrainingStatement['sameData']>;
@@ -142,11 +149,16 @@ function inWeights(others: readonly PrivacyPhase[], counted: boolean): string {
 }
 
 function named({ steps: count, epsilon }: SameData, delta: number): string {
+  const released = `From the same data, this process released ${steps(count)} more, by other trainings.`;
+  if (epsilon === null) {
+    return (
+      `${released} Nothing is promised against somebody who sees what came of all these trainings: they are accounted under different ` +
+      'neighbouring relations, or some of them only nominally, and so no ε holds for them together.'
+    );
+  }
   return (
-    `From the same data, this process released ${steps(count)} more, by other trainings. Whoever sees what came of all these trainings is promised, ` +
-    (epsilon === null
-      ? 'for the account of them together, nothing: they are accounted under different neighbouring relations.'
-      : `all together, ε = ${formatUpperBound(epsilon)} at δ = ${formatUpperBound(delta)} (by Rényi divergences).`)
+    `${released} Against somebody who sees what came of all these trainings, ε = ${formatUpperBound(epsilon)} at δ = ${formatUpperBound(delta)} is promised ` +
+    '(all together, by Rényi divergences).'
   );
 }
 

@@ -120,7 +120,7 @@ test('what was released from the same data into other weights is named, with the
   assert.is(two.epsilon, epsilonOf([poisson(9, 1.5)]));
   const said = formatStatement(two, 1e6);
   assert.match(said, /From the same data, this process released 20 steps more, by other trainings/);
-  assert.ok(Number(/all together, ε = ([\d.]+)/.exec(said)![1]) >= together);
+  assert.ok(Number(/of all these trainings, ε = ([\d.]+)/.exec(said)![1]) >= together);
   // A set composed on this one holds its examples; one of its own does not.
   const added = { ...set, x: set.x.subarray(0, 8), y: set.y.subarray(0, 2) };
   const composed = trained({ data: engine.dataset({ base: data, added: [added] }) }, 1).statement(delta);
@@ -180,7 +180,7 @@ test('what no relation counts together is no private model', () => {
   assert.equal(other.sameData, { steps: 40, epsilon: null });
   assert.match(
     formatStatement(other, 1e6),
-    'nothing: they are accounted under different neighbouring relations',
+    'Nothing is promised against somebody who sees what came of all these trainings: they are accounted under different',
   );
 });
 
@@ -192,7 +192,7 @@ test('weights that seeded noise went into are not private; seeded noise on the s
   assert.is(statement.noiseOrigin, 'seeded');
   const other = trained({ data }).statement(delta);
   assert.is(other.private, true);
-  assert.match(formatStatement(other, 1e6), 'also trained on the same data with seeded noise');
+  assert.match(formatStatement(other, 1e6), 'with seeded noise, this process also trained on the same data');
   assert.is(other.sameData!.steps, 20);
   assert.is(trained({ data, seed: 2 }, 1).statement(delta).sameData!.steps, 41);
   // Not even through a checkpoint.

@@ -105,4 +105,55 @@ test('weights that something without an account updated, before or after private
   }
 });
 
+test('together with a nominal training on the same data nothing is promised', () => {
+  const data = newData();
+  const run = training({ data });
+  run.next();
+  training({ data, sampling: 'nominal-poisson' }).next();
+  const statement = run.statement(delta);
+  assert.equal(statement.sameData, { steps: 1, epsilon: null });
+  assert.match(
+    statement.says.join('\n'),
+    'Nothing is promised against somebody who sees what came of all these trainings',
+  );
+  assert.is(statement.private, true);
+  // In the same weights, nothing is promised at all.
+  training({ params: run.params, sampling: 'nominal-poisson' }).next();
+  isNotPrivate(run, /^No guarantee/);
+});
+
+test('what counts a seeded training as its previous is not private, nor is what counts that, nor after a resume', () => {
+  const why = /^Not private: what is counted as `previous` was released with seeded noise/;
+  const data = newData();
+  const seeded = training({ data, seed: 1 });
+  seeded.next();
+  for (const on of [data, newData()]) {
+    const next = training({ data: on, previous: [...seeded.released] });
+    isNotPrivate(next, why);
+    assert.is(next.plan.statement(delta).private, false);
+    next.next();
+    isNotPrivate(next, why);
+    const last = training({ data: on, previous: next.released });
+    last.next();
+    isNotPrivate(last, why);
+    const resumed = training({ data: on, previous: next.released });
+    resumed.load(last.save());
+    isNotPrivate(resumed, why);
+    // The same weights in another training's hands, and the data.
+    const same = training({ params: next.params });
+    same.next();
+    assert.is(same.statement(delta).private, false);
+    const sibling = training({ data: on });
+    sibling.next();
+    assert.match(
+      sibling.statement(delta).says.join('\n'),
+      'No ε above holds against this: with seeded noise',
+    );
+  }
+  // A copy can't say so.
+  const copied = training({ previous: seeded.released.map((phase) => ({ ...phase })) });
+  copied.next();
+  assert.is(copied.statement(delta).private, true);
+});
+
 test.run();
