@@ -156,4 +156,22 @@ test('what counts a seeded training as its previous is not private, nor is what 
   assert.is(copied.statement(delta).private, true);
 });
 
+test('what is secret is said of each sampling: the order of shuffled epochs is public', () => {
+  for (const [sampling, open] of [
+    ['poisson', false],
+    ['fixed-size', false],
+    ['shuffled', true],
+    ['nominal-poisson', true],
+  ] as const) {
+    const run = training({ sampling });
+    run.next();
+    const says = run.statement(delta).says.join('\n');
+    assert.match(says, 'Noise, dropout and the drawing of sampled batches come from');
+    assert.is(
+      says.includes('The order of shuffled epochs is public, and its seed is in the checkpoints'),
+      open,
+    );
+  }
+});
+
 test.run();

@@ -85,10 +85,16 @@ const NOT_COVERED = [
 
 const ORIGINS: Record<NoiseOrigin, string> = {
   secure:
-    "Noise, sampling and dropout come from the platform's cryptographic random numbers and are never stored.",
+    "Noise, dropout and the drawing of sampled batches come from the platform's cryptographic random numbers, and are never stored.",
   seeded: 'Noise and sampling come from a seed: whoever knows it can undo them.',
   unknown: 'Nobody said where noise and sampling come from: whoever can guess or repeat them can undo them.',
 };
+
+const isShuffled = ({ mechanism }: PrivacyPhase): boolean =>
+  mechanism === 'shuffledEpochGaussian' || mechanism === 'nominalPoissonGaussian';
+
+const PUBLIC_ORDER =
+  'The order of shuffled epochs is public, and its seed is in the checkpoints: who was in which batch is no secret, and nothing is claimed of that.';
 
 /** What may be said first: only a finite bound on noise known to be secure is called private. */
 function headline({ epsilon, delta }: PrivacyGuarantee, origin: NoiseOrigin, nominal: boolean): string {
@@ -149,6 +155,7 @@ export function privacyStatement(
       ...guarantees.map(describeGuarantee),
       ...new Set(guarantees.slice(0, 2).flatMap(({ warnings }) => warnings)),
       ORIGINS[noiseOrigin],
+      ...(phases.some(isShuffled) ? [PUBLIC_ORDER] : []),
     ],
     notCovered: [...NOT_COVERED],
   };
