@@ -202,7 +202,8 @@ export function privacyPlan(options: PrivacyPlanOptions): PrivacyPlan {
       const facts = { delta, origin, datasetSize, batchSize, shaper } as const;
       const found = planStatement(accountantAfter(done), facts);
       const statement = seededPast ? withdrawn(found, bySeededPast) : found;
-      return { ...statement, says: [...statement.says, byThePlan] };
+      const [first, ...rest] = statement.says;
+      return { ...statement, says: [first!, byThePlan, ...rest] };
     },
     sampler: (engine, publicSeed) =>
       samplerOf(engine, { sampling, datasetSize, batchSize, seed, publicSeed }),
@@ -247,7 +248,7 @@ interface StatementFacts {
 /** The accountant's statement, with what the plan adds: the rule, and the sizes that are public. */
 export function planStatement(accountant: Accountant, facts: StatementFacts): PrivacyStatement {
   const { delta, origin, datasetSize, batchSize, shaper } = facts;
-  const statement = privacyStatement(accountant, { delta, noiseOrigin: origin });
+  const statement = privacyStatement(accountant, { delta, noiseOrigin: origin, datasetSize });
   return {
     ...statement,
     says: [

@@ -13,7 +13,6 @@ import {
   type PrivacyPhase,
   type PrivacyPlan,
   privacyPlan,
-  privacyStatement,
   type Sampling,
 } from 'gradshape';
 import { runMain } from './harness/experiment.js';
@@ -90,10 +89,7 @@ await runMain(async () => {
   const plan = planOf(options, noise);
   const phases = plan.phases();
   // What it would promise: whoever trains must take noise and sampling from a secure source, as makePrivate does.
-  const statement = privacyStatement(plan.accountantAfter(), {
-    delta: options.delta,
-    noiseOrigin: 'secure',
-  });
+  const statement = plan.statement(options.delta);
   const groups = (options.poisons ?? GROUPS).map((size) =>
     groupCertificate(phases, { size, delta: options.delta }),
   );

@@ -1,9 +1,11 @@
 // What a statement must not say: private, of weights or noise for which nothing was proved.
 import {
+  createAccountant,
   flatClipping,
   makePrivate,
   type PrivateTraining,
   type PrivateTrainingOptions,
+  privacyStatement,
   privateStep,
 } from 'gradshape/dp';
 import { createEngineSync, type Parameters } from 'gradshape/engine';
@@ -172,6 +174,44 @@ test('what is secret is said of each sampling: the order of shuffled epochs is p
       open,
     );
   }
+});
+
+test('a δ of one in the number of examples, or an ε above 100, is not private, and said to promise nothing', () => {
+  const run = training();
+  run.next();
+  assert.is(run.statement(1 / 401).private, true);
+  const empty =
+    /^Not private: the training is \(ε = .*\)-differentially private, which promises nothing of use/;
+  for (const at of [1 / 400, 0.01, 0.5, 0.999]) {
+    const { says, private: promised } = run.statement(at);
+    assert.is(promised, false);
+    assert.match(says[0]!, empty);
+    assert.match(says[1]!, /^δ = [\d.e-]+ is no less than one in 400 examples/);
+    assert.is(run.plan.statement(at).private, false);
+  }
+  // A seeded one is warned, too.
+  const seeded = training({ seed: 1 });
+  seeded.next();
+  assert.match(seeded.statement(0.5).says.join('\n'), 'δ = 0.5 is no less than one in 400 examples');
+  const loud = training({ noiseMultiplier: 0.01 });
+  loud.next();
+  const { says, private: promised, epsilon } = loud.statement(delta);
+  assert.ok(epsilon > 100 && epsilon < Infinity);
+  assert.is(promised, false);
+  assert.match(says[0]!, empty);
+  assert.match(says[1]!, /^An ε above 100 promises nothing of use/);
+  // Where nobody says how many examples there are, or the phases do.
+  const gaussian = createAccountant('rdp', [{ mechanism: 'gaussian', noiseMultiplier: 5, steps: 1 }]);
+  const isPrivate = (at: number, size?: number) =>
+    privacyStatement(gaussian, { delta: at, noiseOrigin: 'secure', ...(size && { datasetSize: size }) })
+      .private;
+  assert.equal(
+    [isPrivate(1e-3), isPrivate(0.01), isPrivate(0.5), isPrivate(1e-3, 999), isPrivate(1e-3, 1000)],
+    [true, false, false, true, false],
+  );
+  const drawn = training({ sampling: 'fixed-size' }).plan.accountantAfter();
+  assert.is(privacyStatement(drawn, { delta: 1 / 400, noiseOrigin: 'secure' }).private, false);
+  assert.throws(() => privacyStatement(gaussian, { delta, datasetSize: 2.5 }), /datasetSize must be/);
 });
 
 test.run();

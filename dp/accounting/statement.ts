@@ -3,7 +3,7 @@ import type { Accountant, PrivacyGuarantee } from './accountant.js';
 import { createAccountant } from './accountants.js';
 import { isNominal, type NeighbouringRelation, type PrivacyPhase } from './events.js';
 import { formatLowerBound, formatUpperBound } from './format.js';
-import { checkDelta, checkOneOf } from './validate.js';
+import { checkCount, checkDelta, checkOneOf } from './validate.js';
 
 /**
  * Where the noise and the private sampling came from. Only what is known to be `secure` is called private: a seeded run, or one
@@ -12,7 +12,10 @@ import { checkDelta, checkOneOf } from './validate.js';
 export type NoiseOrigin = 'secure' | 'seeded' | 'unknown';
 
 export interface PrivacyStatement {
-  /** Whether a finite, rigorous guarantee against an outsider stands: noise in every step, secure source, not nominal. */
+  /**
+   * Whether a rigorous guarantee of some use against an outsider stands: noise in every step, secure source, not nominal, ε at most 100, and
+   * δ below 1 / datasetSize and 0.01.
+   */
   private: boolean;
   epsilon: number;
   delta: number;
@@ -36,6 +39,11 @@ const RELATIONS: Record<NeighbouringRelation, string> = {
     'Protected: what any one training example was, against exchanging it for any other. The number of examples is taken to ' +
     'be public; every step counts with twice the clip norm.',
 };
+
+/** Differential privacy as a bound on tests (Wasserman and Zhou 2010; Kairouz, Oh and Viswanath 2015). */
+const MEANING =
+  'What ε means: whoever guesses from the weights which of two such data sets was trained on, and wrongly names the second in a share α ' +
+  'of the cases with the first, rightly names it in a share of at most e^ε · α + δ of its own.';
 
 const times = (count: number, what: string): string =>
   `${count.toLocaleString('en')} ${what}${count === 1 ? '' : 's'}`;
@@ -96,8 +104,36 @@ const isShuffled = ({ mechanism }: PrivacyPhase): boolean =>
 const PUBLIC_ORDER =
   'The order of shuffled epochs is public, and its seed is in the checkpoints: who was in which batch is no secret, and nothing is claimed of that.';
 
+/** An ε beyond which nothing of use is promised: e^100 is no limit to anybody's odds. */
+const largestEpsilon = 100;
+/** The same of δ, however few examples there are, or where their number is not known. */
+const largestDelta = 0.01;
+
+/** Why numbers that hold promise nothing of use. */
+function emptyPromises({ epsilon, delta }: PrivacyGuarantee, datasetSize: number): string[] {
+  const says: string[] = [];
+  if (epsilon > largestEpsilon && epsilon < Infinity) {
+    says.push(
+      `An ε above ${largestEpsilon} promises nothing of use: with e^ε times better odds, everybody is sure.`,
+    );
+  }
+  if (delta >= largestDelta || delta * datasetSize >= 1) {
+    const one =
+      delta * datasetSize >= 1 ? `one in ${datasetSize.toLocaleString('en')} examples` : largestDelta;
+    says.push(
+      `δ = ${formatUpperBound(delta)} is no less than ${one}: with such a δ, publishing some examples as they are is allowed. Choose it well below.`,
+    );
+  }
+  return says;
+}
+
 /** What may be said first: only a finite bound on noise known to be secure is called private. */
-function headline({ epsilon, delta }: PrivacyGuarantee, origin: NoiseOrigin, nominal: boolean): string {
+function headline(
+  { epsilon, delta }: PrivacyGuarantee,
+  origin: NoiseOrigin,
+  nominal: boolean,
+  empty: boolean,
+): string {
   const numbers = `ε = ${formatUpperBound(epsilon)}, δ = ${formatUpperBound(delta)}`;
   if (epsilon === Infinity) return 'Not private: a step without noise was released, so ε = ∞.';
   if (origin === 'seeded') {
@@ -112,14 +148,17 @@ function headline({ epsilon, delta }: PrivacyGuarantee, origin: NoiseOrigin, nom
       "which nobody said. Where they did, give noiseOrigin: 'secure'; the statement of a makePrivate training knows by itself."
     );
   }
+  if (empty)
+    return `Not private: the training is (${numbers})-differentially private, which promises nothing of use.`;
   return `The training is (${numbers})-differentially private.`;
 }
 
 /**
  * The statement for what an accountant saw. ε is the tightest bound among RDP and PLD (and what the given accountant says, if
  * that is another); all are listed. Printed bounds are rounded up. Wording ours; the idea is TF-Privacy's.
- * @param options delta in (0, 1); noiseOrigin, default 'unknown', with which nothing is called private
- * @throws GradshapeError DELTA_OUT_OF_RANGE, NOISE_ORIGIN_UNKNOWN
+ * @param options delta in (0, 1); noiseOrigin, default 'unknown', with which nothing is called private; datasetSize, the number of examples:
+ *   with a δ of at least one in that number nothing is called private, nor with an ε above 100 or a δ of at least 0.01
+ * @throws GradshapeError DELTA_OUT_OF_RANGE, NOISE_ORIGIN_UNKNOWN, DATASET_SIZE_OUT_OF_RANGE
  * @example
  * const accountant = pldAccountant().step({ mechanism: 'poissonSampledGaussian', samplingRate: 0.01, noiseMultiplier: 1.1 }, 1500);
  * privacyStatement(accountant, { delta: 1e-5 }).private; // false
@@ -127,9 +166,11 @@ function headline({ epsilon, delta }: PrivacyGuarantee, origin: NoiseOrigin, nom
  */
 export function privacyStatement(
   accountant: Accountant,
-  { delta, noiseOrigin = 'unknown' }: { delta: number; noiseOrigin?: NoiseOrigin } = {} as never,
+  options: { delta: number; noiseOrigin?: NoiseOrigin; datasetSize?: number } = {} as never,
 ): PrivacyStatement {
+  const { delta, noiseOrigin = 'unknown', datasetSize = 1 } = options;
   checkDelta(delta);
+  checkCount(datasetSize, 'datasetSize', 'DATASET_SIZE_OUT_OF_RANGE');
   checkOneOf(noiseOrigin, ['secure', 'seeded', 'unknown'], 'noiseOrigin', 'NOISE_ORIGIN_UNKNOWN');
   const phases = accountant.phases.map((phase) => ({ ...phase }));
   const guarantees = (['rdp', 'pld', 'gdp'] as const).map((name) =>
@@ -137,8 +178,11 @@ export function privacyStatement(
   );
   const best = guarantees.slice(0, 2).reduce((a, b) => (b.epsilon < a.epsilon ? b : a));
   const nominal = isNominal(phases);
+  const sizes = phases.map((phase) => ('datasetSize' in phase ? phase.datasetSize : 1));
+  const empty = emptyPromises(best, Math.max(datasetSize, ...sizes));
+  const bounded = best.epsilon < Infinity && best.kind === 'bound';
   return {
-    private: best.epsilon < Infinity && best.kind === 'bound' && noiseOrigin === 'secure',
+    private: bounded && noiseOrigin === 'secure' && empty.length === 0,
     epsilon: best.epsilon,
     delta,
     kind: best.kind,
@@ -147,8 +191,10 @@ export function privacyStatement(
     phases,
     guarantees,
     says: [
-      headline(best, noiseOrigin, nominal),
+      headline(best, noiseOrigin, nominal, empty.length > 0),
+      ...empty,
       RELATIONS[best.relation],
+      ...(bounded ? [MEANING] : []),
       ...phases.map(
         (phase, i) => `${phases.length > 1 ? `Phase ${i + 1}` : 'Training'}: ${describePhase(phase)}`,
       ),

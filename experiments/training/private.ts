@@ -203,6 +203,8 @@ function notesOf(
         ]),
     ...(delta * plan.datasetSize < 1
       ? []
-      : [`δ = ${delta} is no less than one in ${plan.datasetSize} examples: choose it well below.`]),
+      : [
+          `δ = ${delta} is no less than one in ${plan.datasetSize} examples, and so promises nothing of use: choose it well below.`,
+        ]),
   ];
 }
