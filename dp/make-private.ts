@@ -151,7 +151,7 @@ export function makePrivate(options: PrivateTrainingOptions): PrivateTraining {
 }
 
 export interface PrivateTargetOptions extends Omit<PrivateTrainingOptions, 'noiseMultiplier'> {
-  /** ε to keep within when all steps are done, together with `previous`. */
+  /** ε to keep within when all steps are done, together with `previous`; by accountant `gdp` approximately. */
   readonly targetEpsilon: number;
   readonly targetDelta: number;
 }
@@ -159,6 +159,8 @@ export interface PrivateTargetOptions extends Omit<PrivateTrainingOptions, 'nois
 /**
  * The same with the least noise that keeps within a target (Opacus' `make_private_with_epsilon`): σ is rounded up, and the target
  * never exceeded by this training and its `previous`. (Other trainings on the same data that `previous` doesn't hold are not known here.)
+ * That is so by bounds: with accountant `gdp`, or sampling `nominal-poisson`, the target is kept by an approximation alone, which the true
+ * ε may exceed, and the statement says so.
  * @throws as `makePrivate`; EPSILON_OUT_OF_RANGE, DELTA_OUT_OF_RANGE, TARGET_UNREACHABLE
  * @example
  * const training = makePrivateWithEpsilon({

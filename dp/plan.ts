@@ -237,6 +237,9 @@ export const bySeededPast =
 const byThePlan =
   'This is what the plan promises: it holds for a training that takes noise and batches from it, as makePrivate does.';
 
+const byApproximation =
+  'The accountant chosen is GDP: its own ε, and any target that was kept by it, is an approximation that the true ε may exceed.';
+
 interface StatementFacts {
   readonly delta: number;
   readonly origin: 'secure' | 'seeded';
@@ -253,6 +256,7 @@ export function planStatement(accountant: Accountant, facts: StatementFacts): Pr
     ...statement,
     says: [
       ...statement.says,
+      ...(accountant.name === 'gdp' ? [byApproximation] : []),
       `Gradients are shaped by ${shaper.toString()}; the noisy sums are divided by ${batchSize}, whatever was drawn.`,
       `The number of training examples, ${datasetSize.toLocaleString('en')}, and the batch size were used to set the sampling, and are taken to be public.`,
     ],

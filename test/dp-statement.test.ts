@@ -3,6 +3,7 @@ import {
   createAccountant,
   flatClipping,
   makePrivate,
+  makePrivateWithEpsilon,
   type PrivateTraining,
   type PrivateTrainingOptions,
   privacyStatement,
@@ -212,6 +213,23 @@ test('a δ of one in the number of examples, or an ε above 100, is not private,
   const drawn = training({ sampling: 'fixed-size' }).plan.accountantAfter();
   assert.is(privacyStatement(drawn, { delta: 1 / 400, noiseOrigin: 'secure' }).private, false);
   assert.throws(() => privacyStatement(gaussian, { delta, datasetSize: 2.5 }), /datasetSize must be/);
+});
+
+test('a target that was kept by an approximation is said to be', () => {
+  const options = { model, params: newParams(), data: newData(), optimizer: sgd({ learningRate: 0.1 }) };
+  const target = { batchSize: 40, epochs: 2, clipNorm: 1, targetEpsilon: 2, targetDelta: delta } as const;
+  const by = (accountant: 'gdp' | 'pld') => {
+    const run = makePrivateWithEpsilon({ ...options, ...target, accountant });
+    const plan = run.plan.statement(delta);
+    return {
+      plan,
+      said: plan.says.some((line) => line.includes('an approximation that the true ε may exceed')),
+    };
+  };
+  assert.is(by('pld').said, false);
+  const { plan, said } = by('gdp');
+  assert.is(said, true);
+  assert.ok(plan.epsilon > 2, 'the statement has the bound');
 });
 
 test.run();
