@@ -170,6 +170,7 @@ function privacyOf(
     label: but.length === 0 || noise === 0 ? 'ε' : `ε (${but.join('; ')})`,
     noiseMultiplier: noise,
     noiseStd: clip! * noise,
+    epsilonAfter: (epochs) => training.plan.epsilon(delta, training.plan.stepsAfter(epochs)).epsilon,
     statement: () => training.statement(delta),
   };
 }
