@@ -16,6 +16,7 @@ import {
   type PrivacyGuarantee,
   type PrivacyPhase,
 } from './accounting/index.js';
+import { shown } from './accounting/validate.js';
 import { auditPlan, type PlanAudit, withAudit } from './audit-plan.js';
 import type { GroupedLot } from './lot-groups.js';
 import { type PrivacyPlan, type PrivacyPlanOptions, privacyPlan } from './plan.js';
@@ -502,7 +503,7 @@ function checkOptions(caller: string, options: Partial<PrivateTrainingOptions> |
   if (missing !== undefined) {
     throw new GradshapeError(
       'TRAIN_OPTIONS_INVALID',
-      `${caller}: ${missing} is ${String(options?.[missing])}; expected { model, params, optimizer, data, … }: a model, parameters from model.init, an ` +
+      `${caller}: ${missing} is ${shown(options?.[missing])}; expected { model, params, optimizer, data, … }: a model, parameters from model.init, an ` +
         'optimizer such as sgd, and a data set from engine.dataset.',
     );
   }
@@ -518,6 +519,6 @@ function checkPhysical(maxPhysicalBatch: number | undefined): void {
   if (Number.isSafeInteger(maxPhysicalBatch) && maxPhysicalBatch >= 1) return;
   throw new GradshapeError(
     'BATCH_SIZE_INVALID',
-    `makePrivate: maxPhysicalBatch is ${maxPhysicalBatch}; expected a whole number from 1.`,
+    `makePrivate: maxPhysicalBatch is ${shown(maxPhysicalBatch)}; expected a whole number from 1.`,
   );
 }

@@ -286,8 +286,25 @@ function checkPlan({ step, plan: made }: PrivateState, plan: PrivacyPlan): void 
   if (made === expected) return;
   throw new GradshapeError(
     'PLAN_MISMATCH',
-    `load: the checkpoint was made under another plan, and its account would not fit this one. Its plan: ${made}; this one: ${expected}.`,
+    `load: the checkpoint was made under another plan, and its account would not fit this one: ${differences(made, expected)}. Make the training with ` +
+      'the plan that it was saved under, which may have more steps; or begin a new training, with `previous` for what this one released.',
   );
+}
+
+/** What two fingerprints say differently, by name. */
+function differences(made: string, expected: string): string {
+  let then: Record<string, unknown>;
+  try {
+    then = JSON.parse(made) as Record<string, unknown>;
+  } catch {
+    throw invalid("'plan' of its metadata is damaged");
+  }
+  const now = JSON.parse(expected) as Record<string, unknown>;
+  const [before, after] = [then, now].map((plan) => (name: string) => JSON.stringify(plan?.[name]));
+  return Object.keys(now)
+    .filter((name) => before!(name) !== after!(name))
+    .map((name) => `${name} was ${before!(name)}, and is ${after!(name)}`)
+    .join('; ');
 }
 
 /** The account is a function of the plan: one that says less was damaged, or made smaller. */

@@ -166,10 +166,10 @@ function forks({ takenUp, plan }: TrainingFacts): string[] {
   // Seeded steps are the same when made again, and are never called private.
   if (takenUp === null || plan.origin === 'seeded') return [];
   const { step, times } = takenUp;
-  const often = times === 1 ? '' : `, which this process took up ${times} times`;
+  const often = times === 1 ? '' : ` This process took it up ${times} times.`;
   return [
-    `Other forks of the checkpoint after step ${step} that this training was taken up from${often}, and steps that were made after it was saved and ` +
-      'then lost: each is a release of its own, if anybody saw what came of it.',
+    `Other trainings that went on from the same checkpoint, the one after step ${step}, and steps that were made after it was saved and then thrown away: ` +
+      `each is a release of its own if anybody saw what came of it.${often}`,
   ];
 }
 

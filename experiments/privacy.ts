@@ -7,6 +7,7 @@ import {
   calibrateNoiseMultiplier,
   createAccountant,
   formatStatement,
+  formatUpperBound,
   GradshapeError,
   type GroupCertificate,
   groupCertificate,
@@ -112,7 +113,7 @@ await runMain(async () => {
     lineFigure({
       title: 'ε by epoch',
       x: { label: 'epoch' },
-      y: { label: `ε at δ = ${options.delta}` },
+      y: { label: `ε at δ = ${formatUpperBound(options.delta)}` },
       series: ACCOUNTANTS.map((name, i) => ({
         name: name.toUpperCase(),
         points: perEpoch.map(({ epoch, epsilons }) => ({ x: epoch, y: epsilons[i]! })).filter(isFinitePoint),
@@ -122,7 +123,9 @@ await runMain(async () => {
     lineFigure({
       title: 'ε by noise multiplier',
       x: { label: 'noise multiplier σ', scale: 'log' },
-      y: { label: `ε at δ = ${options.delta}, after ${options.epochs} epochs` },
+      y: {
+        label: `ε at δ = ${formatUpperBound(options.delta)}, after ${options.epochs} epoch${options.epochs === 1 ? '' : 's'}`,
+      },
       series: noiseCurves(options, noise > 0 ? noise : 1),
     }),
   ];
@@ -228,7 +231,7 @@ function accountantsTable(phases: PrivacyPhase[], delta: number): Table {
     },
   ];
   return {
-    title: `Accountants, δ = ${delta}`,
+    title: `Accountants, δ = ${formatUpperBound(delta)}`,
     columns: ['accountant', 'ε', 'kind', 'Rényi order'],
     rows: rows.map(({ label, accountant }) => {
       const { epsilon, kind, order } = accountant.epsilon(delta);

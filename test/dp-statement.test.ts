@@ -13,6 +13,7 @@ import { createEngineSync, type Parameters } from 'gradshape/engine';
 import { dense, sequential, sgd, train } from 'gradshape/nn';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { throwsCode } from './engine-helpers.js';
 
 const engine = createEngineSync();
 const count = 400;
@@ -230,6 +231,20 @@ test('a target that was kept by an approximation is said to be', () => {
   const { plan, said } = by('gdp');
   assert.is(said, true);
   assert.ok(plan.epsilon > 2, 'the statement has the bound');
+});
+
+test('a checkpoint of another plan is refused with what differs', () => {
+  const run = training();
+  run.next();
+  const load = (changes: Partial<PrivateTrainingOptions>) =>
+    throwsCode('PLAN_MISMATCH', () => training(changes).load(run.save()));
+  const message = load({ batchSize: 50, clipNorm: 2 });
+  assert.match(
+    message,
+    'batchSize was 100, and is 50; shaper was "flatClipping(1)", and is "flatClipping(2)"; phases was [{',
+  );
+  assert.not.match(message, 'sampling was');
+  assert.match(load({ seed: 1 }), 'origin was "secure", and is "seeded"');
 });
 
 test.run();

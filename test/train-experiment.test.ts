@@ -256,7 +256,7 @@ test('a private model: the noise for a target, no training loss, a statement; mo
   fs.writeFileSync(file, settings.replace('"delta": 0.00001', '"delta": 0.001'));
   const other = await run('--resume', '--epochs', '4', '--out', out);
   assert.is(other.code, 1);
-  assert.match(other.stderr, /RUN_CHANGED.*δ = 0.001/);
+  assert.match(other.stderr, /RUN_CHANGED.*δ = 0.001 and accountant pld/);
   fs.writeFileSync(file, settings);
   const { metadata, tensors } = readSafetensors(checkpoint(out));
   const position = JSON.stringify({ ...JSON.parse(metadata.epoch!), epoch: 2 });

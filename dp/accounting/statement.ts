@@ -61,13 +61,13 @@ function describePhase(phase: PrivacyPhase): string {
     case 'fixedSizeSampledGaussian':
       return `${times(phase.steps, 'step')}, each on ${phase.batchSize} of ${phase.datasetSize} examples drawn without replacement, ${noise}.`;
     case 'shuffledEpochGaussian':
-      return `${times(phase.steps, 'shuffled epoch')}: every example is in one batch of each. No amplification by sampling is claimed. ${noise}.`;
+      return `${times(phase.steps, 'shuffled epoch')}: every example is in one batch of each, no amplification by sampling is claimed, ${noise}.`;
   }
 }
 
 const ACCOUNTANTS: Record<PrivacyGuarantee['method'], string> = {
   renyi: 'Rényi divergences',
-  'privacy-loss-distribution': 'privacy-loss distributions, rounded against us',
+  'privacy-loss-distribution': 'privacy-loss distributions, rounded up',
   'closed-form': 'a closed form',
   'central-limit': 'the central-limit approximation of Gaussian DP',
 };
@@ -82,7 +82,7 @@ function describeGuarantee({ epsilon, delta, accountant, kind, method, order }: 
 }
 
 const NOT_COVERED = [
-  'Several examples of one person: k of them weaken the guarantee (see the group certificate).',
+  'Several examples of one person: k of them weaken the guarantee: groupCertificate() says to what ε.',
   'Choices made by looking at the data outside these steps: hyperparameters, early stopping, the best of several runs, ' +
     'preprocessing fitted to the data.',
   'The accuracy, losses and gradients reported along the way, if computed from the private data without noise.',

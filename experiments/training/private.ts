@@ -150,7 +150,7 @@ function checkTarget({ plan }: PrivateTraining, { targetEpsilon, delta, epochs, 
   const enough = formatUpperBound(epsilon);
   throw new GradshapeError(
     'TARGET_EXCEEDED',
-    `the run's noise multiplier is ${noise}, with which ${epochs} epochs spend ε = ${epsilonText(epsilon)} at δ = ${delta}, and the target is ${targetEpsilon}. ` +
+    `the run's noise multiplier is ${noise}, with which ${epochs} epochs spend ε = ${epsilonText(epsilon)} at δ = ${formatUpperBound(delta)}, and the target is ${targetEpsilon}. ` +
       `Allow it with --resume --epochs ${epochs} --target-epsilon ${enough} (the noise stays as it is), or start a new run with --epochs ${epochs}, which finds its own.`,
   );
 }
@@ -193,19 +193,19 @@ function notesOf(
   return [
     ...slow,
     `Clipped to norm ${clip}, noise multiplier ${noise} (standard deviation ${formatLowerBound(noiseStd, 5)} on the sum of gradients), ${draws[sampling]}.`,
-    `After ${epochs} epochs: ${label} = ${epsilonText(plan.epsilon(delta).epsilon)} at δ = ${delta}, by ${plan.accountant.toUpperCase()}.`,
+    `After ${epochs} epoch${epochs === 1 ? '' : 's'}: ${label} = ${epsilonText(plan.epsilon(delta).epsilon)} at δ = ${formatUpperBound(delta)}, by ${plan.accountant.toUpperCase()}.`,
     'ε covers the weights alone: losses on training examples, and accuracies on examples that must stay private, leak; so do an early stop, the best ' +
       'epoch or the best of several runs, chosen by them.',
     ...(audit === null ? [] : [audit.at(delta).says]),
     ...(secure
       ? []
       : [
-          'Seeded noise and sampling, which who knows the seed can undo: an experiment, not a private model; --secure makes one.',
+          'Seeded noise and sampling, which whoever knows the seed can undo: an experiment, not a private model; --secure makes one.',
         ]),
     ...(delta * plan.datasetSize < 1
       ? []
       : [
-          `δ = ${delta} is no less than one in ${plan.datasetSize} examples, and so promises nothing of use: choose it well below.`,
+          `δ = ${formatUpperBound(delta)} is no less than one in ${plan.datasetSize} examples, and so promises nothing of use: choose it well below.`,
         ]),
   ];
 }

@@ -1,4 +1,4 @@
-import { createEngine, type Dataset, evaluate, GradshapeError } from 'gradshape';
+import { createEngine, type Dataset, evaluate, formatUpperBound, GradshapeError } from 'gradshape';
 import { resolveKernels } from '../harness/experiment.js';
 import { makeFolder } from '../harness/files.js';
 import { moveAside, readCheckpoint, readRun, writeCheckpoint, writeRun } from './folder.js';
@@ -61,7 +61,7 @@ function checkEpsilons(out: string, { privacy, settings }: Trainer, rows: readon
   if (epsilon === expected || Math.abs(epsilon - expected) < 1e-6 * expected) return;
   throw new GradshapeError(
     'RUN_CHANGED',
-    `run.json in ${out} says ε = ${epsilon} after epoch ${last.epoch}, and with its δ = ${settings.delta} and accountant ${settings.accountant} that is ${expected}: it was ` +
+    `run.json in ${out} says ε = ${epsilon} after epoch ${last.epoch}, and with its δ = ${formatUpperBound(settings.delta)} and accountant ${settings.accountant} that is ${expected}: it was ` +
       'changed since. Expected it as the run wrote it; for another δ, start a new run.',
   );
 }
