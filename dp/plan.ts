@@ -202,7 +202,7 @@ export function privacyPlan(options: PrivacyPlanOptions): PrivacyPlan {
     statement: (delta, done) => {
       const facts = { delta, origin, datasetSize, batchSize, shaper } as const;
       const found = planStatement(accountantOf('statement', done), facts);
-      const statement = seededPast ? withdrawn(found, bySeededPast) : found;
+      const statement = withdrawn(found, seededPast ? [bySeededPast] : []);
       const [first, ...rest] = statement.says;
       return { ...statement, says: [first!, byThePlan, ...rest] };
     },

@@ -69,27 +69,18 @@ export function trainingStatement(facts: TrainingFacts): TrainingStatement {
     notCovered: [...statement.notCovered, ...forks(facts)],
     ...(sameData !== undefined && { sameData }),
   };
-  const counted =
-    accountant !== null
-      ? stated
-      : {
-          ...withdrawn(
-            stated,
-            'these weights hold steps that are accounted under different neighbouring relations, which no ε counts together.',
-          ),
-          ...{ epsilon: Infinity, phases: all },
-        };
-  return reasonsAgainst(facts).reduce(withdrawn, counted);
+  const found = withdrawn(stated, reasonsAgainst(facts, accountant !== null));
+  return accountant !== null ? found : { ...found, epsilon: Infinity, phases: all };
 }
 
-/** Why no promise stands, whatever was counted; the last comes first in the statement. */
-function reasonsAgainst({ refuted, updates, replaced, seededPast }: TrainingFacts): string[] {
+/** Why no promise stands, whatever was counted. */
+function reasonsAgainst(facts: TrainingFacts, together: boolean): string[] {
+  const { refuted, updates, replaced, seededPast } = facts;
   const reasons: string[] = [];
-  if (seededPast) reasons.push(bySeededPast);
-  if (replaced) {
+  if (refuted) {
     reasons.push(
-      "after this training's first step its weights were replaced (params.load) by others, and no ε counts what those had learnt from the data. To compare " +
-        'weights, load the others into parameters of their own.',
+      'an audit refuted it: its canaries prove a larger ε than is counted below. Look for the fault in what was audited, such as a shaper that exceeds its bound; ' +
+        'steps that were made with it stay unprotected.',
     );
   }
   if (updates > 0) {
@@ -99,10 +90,16 @@ function reasonsAgainst({ refuted, updates, replaced, seededPast }: TrainingFact
         'data only, load their weights into the parameters before the first private step, with params.load(values).',
     );
   }
-  if (refuted) {
+  if (replaced) {
     reasons.push(
-      'an audit refuted it: its canaries prove a larger ε than is counted below. Look for the fault in what was audited, such as a shaper that exceeds its bound; ' +
-        'steps that were made with it stay unprotected.',
+      "after this training's first step its weights were replaced (params.load) by others, and no ε counts what those had learnt from the data. To compare " +
+        'weights, load the others into parameters of their own.',
+    );
+  }
+  if (seededPast) reasons.push(bySeededPast);
+  if (!together) {
+    reasons.push(
+      'these weights hold steps that are accounted under different neighbouring relations, which no ε counts together.',
     );
   }
   return reasons;

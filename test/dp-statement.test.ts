@@ -216,6 +216,15 @@ test('a δ of one in the number of examples, or an ε above 100, is not private,
   assert.throws(() => privacyStatement(gaussian, { delta, datasetSize: 2.5 }), /datasetSize must be/);
 });
 
+test('a seeded training that is refuted, too, does not say what secure noise would have made of it', () => {
+  const params = newParams();
+  const run = training({ params, seed: 1 });
+  run.next();
+  params.load(params.values());
+  isNotPrivate(run, /^Not private: after this training's first step its weights were replaced/);
+  assert.not.match(run.statement(delta).says.join('\n'), 'With secure noise it would be');
+});
+
 test('a target that was kept by an approximation is said to be', () => {
   const options = { model, params: newParams(), data: newData(), optimizer: sgd({ learningRate: 0.1 }) };
   const target = { batchSize: 40, epochs: 2, clipNorm: 1, targetEpsilon: 2, targetDelta: delta } as const;

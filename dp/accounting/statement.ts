@@ -42,8 +42,8 @@ const RELATIONS: Record<NeighbouringRelation, string> = {
 
 /** Differential privacy as a bound on tests (Wasserman and Zhou 2010; Kairouz, Oh and Viswanath 2015). */
 const MEANING =
-  'What ε means: whoever guesses from the weights which of two such data sets was trained on, and wrongly names the second in a share α ' +
-  'of the cases with the first, rightly names it in a share of at most e^ε · α + δ of its own.';
+  'What ε means: whoever, seeing the weights, takes the example to have been there in a share α of the cases where it was not, does so in a share of at ' +
+  'most e^ε · α + δ of the cases where it was.';
 
 const times = (count: number, what: string): string =>
   `${count.toLocaleString('en')} ${what}${count === 1 ? '' : 's'}`;
@@ -207,10 +207,11 @@ export function privacyStatement(
   };
 }
 
-/** A statement that must not stand as it is: a headline that says why takes the place of one that promises. */
-export function withdrawn<S extends PrivacyStatement>(statement: S, why: string): S {
-  const says = statement.private ? statement.says.slice(1) : statement.says;
-  return { ...statement, private: false, says: [`Not private: ${why}`, ...says] };
+/** A statement that must not stand as it is, where there are reasons: they take the headline's place. */
+export function withdrawn<S extends PrivacyStatement>(statement: S, reasons: readonly string[]): S {
+  if (reasons.length === 0) return statement;
+  const says = [...reasons.map((why) => `Not private: ${why}`), ...statement.says.slice(1)];
+  return { ...statement, private: false, says };
 }
 
 /** The statement as text, one line an item, lines wrapped at `width` characters. */
