@@ -228,7 +228,7 @@ function checkStep(call: string, value: number, most: number): void {
   if (Number.isSafeInteger(value) && value >= 0 && value <= most) return;
   throw new GradshapeError(
     'STEPS_OUT_OF_RANGE',
-    `plan.${call}: ${shown(value)} is no whole number from 0 to ${most}, within the plan; expected one.`,
+    `plan.${call}: ${shown(value)} is no whole number from 0 to ${most}; expected one.`,
   );
 }
 
