@@ -1,6 +1,7 @@
 /** The noise that a plan counts: every step's σ, asked of the schedules once, and refused where it protects nothing. */
 import { GradshapeError } from '../engine/index.js';
 import type { PrivacyPlanOptions } from './plan.js';
+import { largestBound, smallestBound } from './release.js';
 import { valueAt } from './schedules.js';
 import type { Shaper } from './shaper.js';
 
@@ -79,11 +80,11 @@ function noiseAt({ noiseMultiplier, batchSize }: PrivacyPlanOptions, shaper: Sha
         'bound, such as clipNorm: 1. For noise without a guarantee use privateStep with noiseStd.',
     );
   }
-  if (!(bound !== null && bound > 0 && bound < Infinity)) {
+  if (!(bound !== null && isCarried(bound))) {
     throw new GradshapeError(
       'CLIP_NORM_INVALID',
-      `privacyPlan: ${shaper.toString()} bounds each example's part by ${bound ?? 'nothing (∞)'} at step ${step}, so that the noise of that step has no ` +
-        'size; expected a finite bound above 0 at every step, such as a clip norm that stays finite.',
+      `privacyPlan: ${shaper.toString()} bounds each example's part by ${bound ?? 'nothing (∞)'} at step ${step}, which gives the noise of that step no ` +
+        `size that float32 can carry; expected a bound, such as a clip norm, from ${smallestBound} to ${largestBound} at every step.`,
     );
   }
   // A rule that releases something beside the gradient has more noise on that, never less.
@@ -94,11 +95,12 @@ function noiseAt({ noiseMultiplier, batchSize }: PrivacyPlanOptions, shaper: Sha
       `privacyPlan: of noiseMultiplier ${sigma}, ${shaper.toString()} puts ${gradient} on the gradient at step ${step}; expected no less than all of it.`,
     );
   }
-  const std = Math.fround(bound * gradient);
-  if (std > 0 && std < Infinity) return sigma;
+  if (isCarried(bound * gradient)) return sigma;
   throw new GradshapeError(
     'NOISE_INVALID',
-    `privacyPlan: at step ${step} the noise's standard deviation, ${bound} · ${gradient}, is beyond what float32 holds; expected a bound and a noise ` +
-      'multiplier whose product is between 1e-32 and 1e38.',
+    `privacyPlan: at step ${step} the noise's standard deviation, ${bound} · ${gradient}, is beyond what float32 carries; expected a bound and a noise ` +
+      `multiplier whose product is from ${smallestBound} to ${largestBound}.`,
   );
 }
+
+const isCarried = (value: number): boolean => value >= smallestBound && value <= largestBound;

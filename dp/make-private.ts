@@ -16,6 +16,7 @@ import {
   type PrivacyGuarantee,
   type PrivacyPhase,
 } from './accounting/index.js';
+import { shown } from './accounting/validate.js';
 import { auditPlan, type PlanAudit, withAudit } from './audit-plan.js';
 import type { GroupedLot } from './lot-groups.js';
 import { type PrivacyPlan, type PrivacyPlanOptions, privacyPlan } from './plan.js';
@@ -29,6 +30,7 @@ import { type PrivateStep, privateStep } from './private-step.js';
 import type { Release } from './release.js';
 import { type Ledger, ledgerOfWeights, ledgersOf, type RunPart, strangeUpdates, takeUp } from './released.js';
 import type { Sampler } from './sampling.js';
+import { isSeeded, markSeeded } from './seeded-phases.js';
 import { type TrainingStatement, trainingStatement } from './training-statement.js';
 import { type ModelIssue, validateModel } from './validate-model.js';
 
@@ -109,6 +111,10 @@ export interface PrivateTraining {
    * What has been promised so far, in words and numbers. Its ε is for all that is in the weights: if other trainings of this process
    * were made with the same parameters, their steps are counted, too. What this process released from the same data into other weights
    * is named, with the ε of all together.
+   *
+   * Never private are weights that something without an account updated (ordinary training, a private step by hand), before the first
+   * step or after it, or that `params.load` replaced after it. Pre-training on public data is fine: load its weights into the parameters
+   * with `params.load(values)` before the first step.
    * @throws DELTA_OUT_OF_RANGE
    */
   statement(delta: number): TrainingStatement;
@@ -146,7 +152,7 @@ export function makePrivate(options: PrivateTrainingOptions): PrivateTraining {
 }
 
 export interface PrivateTargetOptions extends Omit<PrivateTrainingOptions, 'noiseMultiplier'> {
-  /** ε to keep within when all steps are done, together with `previous`. */
+  /** ε to keep within when all steps are done, together with `previous`; by accountant `gdp` approximately. */
   readonly targetEpsilon: number;
   readonly targetDelta: number;
 }
@@ -154,6 +160,8 @@ export interface PrivateTargetOptions extends Omit<PrivateTrainingOptions, 'nois
 /**
  * The same with the least noise that keeps within a target (Opacus' `make_private_with_epsilon`): σ is rounded up, and the target
  * never exceeded by this training and its `previous`. (Other trainings on the same data that `previous` doesn't hold are not known here.)
+ * That is so by bounds: with accountant `gdp`, or sampling `nominal-poisson`, the target is kept by an approximation alone, which the true
+ * ε may exceed, and the statement says so.
  * @throws as `makePrivate`; EPSILON_OUT_OF_RANGE, DELTA_OUT_OF_RANGE, TARGET_UNREACHABLE
  * @example
  * const training = makePrivateWithEpsilon({
@@ -193,6 +201,14 @@ class Training implements PrivateTraining {
   /** The runs before this one, and this one's name. */
   #runs: readonly RunPart[] = [];
   readonly #run = randomName();
+  /** Whether an audit refuted the training, here or before the checkpoint that it was taken up from. */
+  #refuted = false;
+  /** Whether `previous`, here or before the checkpoint, was noised from a seed. */
+  #seededPast: boolean;
+  /** What `params.replacements` was at the first step: another count says that the weights were replaced since. Null before that step. */
+  #replacements: number | null = null;
+  /** Whether they were replaced before the checkpoint. */
+  #replaced = false;
   #takenUp: { readonly step: number; readonly times: number } | null = null;
 
   constructor(
@@ -203,6 +219,7 @@ class Training implements PrivateTraining {
     checkPhysical(maxPhysicalBatch);
     this.#options = { ...options, ...(options.previous && { previous: [...options.previous] }) };
     this.params = params;
+    this.#seededPast = isSeeded(options.previous ?? []);
     this.#loss = batchLoss(model, options.loss);
     const issues = validateModel(this.#loss, params, { shape: data.shape });
     const [refused] = issues.filter(({ severity }) => severity === 'error');
@@ -214,6 +231,7 @@ class Training implements PrivateTraining {
     }
     this.warnings = issues;
     this.audit = options.audit ? auditPlan(plan, { engine: params.engine, strategy }) : null;
+    this.#refuted = this.audit?.verdict === 'violated';
     this.#accountant = plan.accountantAfter(0);
     const shuffled = plan.sampling === 'shuffled' || plan.sampling === 'nominal-poisson';
     this.#publicSeed = options.seed ?? (shuffled ? randomSeed() : null);
@@ -236,6 +254,7 @@ class Training implements PrivateTraining {
 
   get released(): readonly PrivacyPhase[] {
     const { phases } = this.#accountant;
+    if (this.plan.origin === 'seeded' || this.#seededPast) markSeeded(phases);
     for (const ledger of [...this.#data, this.#openWeights()]) ledger.know(phases);
     return phases;
   }
@@ -281,8 +300,9 @@ class Training implements PrivateTraining {
 
   /** Counts a step in all accounts; returns the weights' ledger. */
   #count(step: number): Ledger {
-    const { plan } = this;
+    const { plan, params } = this;
     const weights = this.#openWeights();
+    this.#replacements ??= params.replacements;
     const ledgers = [...this.#data, weights];
     if (plan.origin === 'seeded') for (const ledger of ledgers) ledger.seeded = true;
     const event = plan.releasedBy(step);
@@ -302,6 +322,12 @@ class Training implements PrivateTraining {
     else weights.add(this.#accountant.phases);
     this.#weights = weights;
     return weights;
+  }
+
+  /** Whether other weights were loaded after the first step. */
+  #wasReplaced(): boolean {
+    const since = this.#replacements;
+    return this.#replaced || (since !== null && this.params.replacements !== since);
   }
 
   /** Shapes and sums the lot's gradients, piece by piece, in its groups; returns the sum of the losses. */
@@ -339,12 +365,17 @@ class Training implements PrivateTraining {
   }
 
   statement(delta: number): TrainingStatement {
+    const { audit, step } = this;
+    // Before the first step: of all steps, which are those that are promised.
+    const audited = audit?.at(delta, ...(step > 0 ? [step] : []));
     const statement = trainingStatement({
       ...{ plan: this.plan, delta, account: this.#accountant, takenUp: this.#takenUp },
       ...{ weights: ledgerOfWeights(this.params), data: this.#data, updates: strangeUpdates(this.params) },
+      refuted: this.#refuted || audited?.verdict === 'violated',
+      replaced: this.#wasReplaced(),
+      seededPast: this.#seededPast,
     });
-    const { audit, step } = this;
-    return audit === null || step === 0 ? statement : withAudit(statement, audit.at(delta, step));
+    return audited === undefined ? statement : withAudit(statement, audited);
   }
 
   get #owner(): CheckpointOwner {
@@ -369,7 +400,10 @@ class Training implements PrivateTraining {
         phases: weights.beyond(this.#accountant.phases),
         seeded: weights.seeded,
         updates: strangeUpdates(this.params),
+        replaced: this.#wasReplaced(),
       },
+      refuted: this.#refuted,
+      seededPast: this.#seededPast,
       shaper: plan.shaper.state?.() ?? {},
     });
   }
@@ -395,11 +429,15 @@ class Training implements PrivateTraining {
     this.#sampler = sampler;
     this.#update.step = state.step;
     this.#runs = state.runs;
+    this.#refuted ||= state.refuted;
+    this.#seededPast ||= state.seededPast;
     this.#weights = ledgerOfWeights(params);
     this.#weights.add(accountant.phases);
     this.#weights.add(state.others.phases);
-    this.#weights.seeded = state.others.seeded;
+    this.#weights.seeded ||= state.others.seeded;
     this.#weights.strangeUpdates = state.others.updates;
+    this.#replacements = params.replacements;
+    this.#replaced = state.others.replaced;
     for (const ledger of this.#data) {
       ledger.addPrevious(previous);
       const fork = ledger.addRuns(state.runs, plan.phases);
@@ -465,7 +503,7 @@ function checkOptions(caller: string, options: Partial<PrivateTrainingOptions> |
   if (missing !== undefined) {
     throw new GradshapeError(
       'TRAIN_OPTIONS_INVALID',
-      `${caller}: ${missing} is ${String(options?.[missing])}; expected { model, params, optimizer, data, … }: a model, parameters from model.init, an ` +
+      `${caller}: ${missing} is ${shown(options?.[missing])}; expected { model, params, optimizer, data, … }: a model, parameters from model.init, an ` +
         'optimizer such as sgd, and a data set from engine.dataset.',
     );
   }
@@ -481,6 +519,6 @@ function checkPhysical(maxPhysicalBatch: number | undefined): void {
   if (Number.isSafeInteger(maxPhysicalBatch) && maxPhysicalBatch >= 1) return;
   throw new GradshapeError(
     'BATCH_SIZE_INVALID',
-    `makePrivate: maxPhysicalBatch is ${maxPhysicalBatch}; expected a whole number from 1.`,
+    `makePrivate: maxPhysicalBatch is ${shown(maxPhysicalBatch)}; expected a whole number from 1.`,
   );
 }

@@ -11,11 +11,14 @@ import {
   type PrivacyStatement,
   privacyStatement,
 } from './accounting/index.js';
+import { withdrawn } from './accounting/statement.js';
+import { shown } from './accounting/validate.js';
 import { noiseIn, noiseRuns } from './counted-noise.js';
 import { type NoiseSource, secureNoise, seededNoise } from './noise.js';
 import { shaperOf } from './private-step.js';
 import { fixedSizeSampler, poissonSampler, type Sampler, shuffledSampler } from './sampling.js';
 import type { Scheduled } from './schedules.js';
+import { isSeeded } from './seeded-phases.js';
 import type { Shaper } from './shaper.js';
 
 /**
@@ -48,7 +51,9 @@ export interface PrivacyPlanOptions {
   readonly seed?: number;
   /**
    * What was released before from the same data, to be counted as well: another training's `released`. Give that very list (or what
-   * is in it), not a copy of its numbers: then nothing is counted twice where both trainings are made in one process.
+   * is in it), not a copy of its numbers: then nothing is counted twice where both trainings are made in one process, and it is known
+   * whether its noise was seeded, with which nothing is private. A copy, such as one read from JSON, says neither: give that of a seeded
+   * training to nothing that is to be private.
    */
   readonly previous?: readonly PrivacyPhase[];
 }
@@ -145,24 +150,25 @@ export function privacyPlan(options: PrivacyPlanOptions): PrivacyPlan {
   const previous = createAccountant(accountant, options.previous).phases;
   const relation = relationOf([...previous, { ...eventOf(1), steps: 1 }]);
   const origin = seed === undefined ? 'secure' : 'seeded';
-  const countedNoise = (step: number): number => {
-    checkStep('step', step, steps - 1);
+  const seededPast = isSeeded(options.previous ?? []);
+  const sigmaOf = (call: string, step: number): number => {
+    checkStep(call, step, steps - 1);
     return noiseIn(runs, Math.floor(step / stepsPerRelease));
   };
-  const phases = (done = steps): PrivacyPhase[] => {
-    checkStep('steps', done, steps);
+  const phasesAfter = (call: string, done = steps): PrivacyPhase[] => {
+    checkStep(call, done, steps);
     const releases = Math.ceil(done / stepsPerRelease);
     const made = runs.filter(({ from }) => from < releases);
     return made.map(({ sigma, from, to }) => ({ ...eventOf(sigma), steps: Math.min(to, releases) - from }));
   };
-  const accountantAfter = (done = steps, name = accountant): Accountant =>
-    createAccountant(name, [...previous, ...phases(done)]);
+  const accountantOf = (call: string, done?: number, name = accountant): Accountant =>
+    createAccountant(name, [...previous, ...phasesAfter(call, done)]);
   const stepsAfter = (epochs: number): number => {
-    checkStep('epochs', epochs, Number.MAX_SAFE_INTEGER);
+    checkStep('stepsAfter', epochs, Number.MAX_SAFE_INTEGER);
     return Math.min(stepsIn(epochs), steps);
   };
   const epochOf = (step: number): number => {
-    checkStep('step', step, steps - 1);
+    checkStep('epochOf', step, steps - 1);
     if (shuffled) return Math.floor(step / stepsPerEpoch);
     // Rounding may make the quotient one too large or too small.
     let epoch = Math.max(0, Math.floor(step * samplingRate) - 1);
@@ -185,18 +191,20 @@ export function privacyPlan(options: PrivacyPlanOptions): PrivacyPlan {
     previous,
     stepsAfter,
     epochOf,
-    countedNoise,
+    countedNoise: (step) => sigmaOf('countedNoise', step),
     releasedBy: (step) => {
-      const sigma = countedNoise(step);
+      const sigma = sigmaOf('releasedBy', step);
       return step % stepsPerRelease === 0 ? eventOf(sigma) : null;
     },
-    phases,
-    accountantAfter,
-    epsilon: (delta, done) => accountantAfter(done).epsilon(delta),
+    phases: (done) => phasesAfter('phases', done),
+    accountantAfter: (done, name) => accountantOf('accountantAfter', done, name),
+    epsilon: (delta, done) => accountantOf('epsilon', done).epsilon(delta),
     statement: (delta, done) => {
       const facts = { delta, origin, datasetSize, batchSize, shaper } as const;
-      const statement = planStatement(accountantAfter(done), facts);
-      return { ...statement, says: [...statement.says, byThePlan] };
+      const found = planStatement(accountantOf('statement', done), facts);
+      const statement = withdrawn(found, seededPast ? [bySeededPast] : []);
+      const [first, ...rest] = statement.says;
+      return { ...statement, says: [first!, byThePlan, ...rest] };
     },
     sampler: (engine, publicSeed) =>
       samplerOf(engine, { sampling, datasetSize, batchSize, seed, publicSeed }),
@@ -209,23 +217,29 @@ export function privacyPlan(options: PrivacyPlanOptions): PrivacyPlan {
         steps: done,
         origin,
         shaper: shaper.toString(),
-        phases: phases(done),
+        phases: phasesAfter('fingerprint', done),
         previous,
       }),
   });
 }
 
 /** @throws STEPS_OUT_OF_RANGE */
-function checkStep(name: string, value: number, most: number): void {
+function checkStep(call: string, value: number, most: number): void {
   if (Number.isSafeInteger(value) && value >= 0 && value <= most) return;
   throw new GradshapeError(
     'STEPS_OUT_OF_RANGE',
-    `${name} is ${typeof value === 'string' ? `'${value}'` : String(value)}; expected a whole number from 0 to ${most}, within the plan.`,
+    `plan.${call}: ${shown(value)} is no whole number from 0 to ${most}; expected one.`,
   );
 }
 
+export const bySeededPast =
+  'what is counted as `previous` was released with seeded noise, which is no secret: its part of ε holds for nobody who knows the seed.';
+
 const byThePlan =
   'This is what the plan promises: it holds for a training that takes noise and batches from it, as makePrivate does.';
+
+const byApproximation =
+  'The accountant chosen is GDP: its own ε, and any target that was kept by it, is an approximation that the true ε may exceed.';
 
 interface StatementFacts {
   readonly delta: number;
@@ -238,11 +252,12 @@ interface StatementFacts {
 /** The accountant's statement, with what the plan adds: the rule, and the sizes that are public. */
 export function planStatement(accountant: Accountant, facts: StatementFacts): PrivacyStatement {
   const { delta, origin, datasetSize, batchSize, shaper } = facts;
-  const statement = privacyStatement(accountant, { delta, noiseOrigin: origin });
+  const statement = privacyStatement(accountant, { delta, noiseOrigin: origin, datasetSize });
   return {
     ...statement,
     says: [
       ...statement.says,
+      ...(accountant.name === 'gdp' ? [byApproximation] : []),
       `Gradients are shaped by ${shaper.toString()}; the noisy sums are divided by ${batchSize}, whatever was drawn.`,
       `The number of training examples, ${datasetSize.toLocaleString('en')}, and the batch size were used to set the sampling, and are taken to be public.`,
     ],
@@ -275,7 +290,7 @@ function stepsOf({ epochs, steps }: PrivacyPlanOptions, stepsIn: (epochs: number
   if ((epochs === undefined) === (steps === undefined) || !(Number.isSafeInteger(value) && value! >= 1)) {
     throw new GradshapeError(
       'STEPS_OUT_OF_RANGE',
-      `privacyPlan: ${name} is ${value}; expected either epochs or steps, a whole number from 1.`,
+      `privacyPlan: ${name} is ${shown(value)}; expected either epochs or steps, a whole number from 1.`,
     );
   }
   const found = steps ?? stepsIn(epochs!);
@@ -290,13 +305,13 @@ function checkSizes({ datasetSize, batchSize, sampling = 'poisson' }: PrivacyPla
   if (!['poisson', 'fixed-size', 'shuffled', 'nominal-poisson'].includes(sampling)) {
     throw new GradshapeError(
       'SAMPLING_UNKNOWN',
-      `privacyPlan: sampling is '${String(sampling)}'; expected 'poisson', 'fixed-size', 'shuffled' or 'nominal-poisson'.`,
+      `privacyPlan: sampling is ${shown(sampling)}; expected 'poisson', 'fixed-size', 'shuffled' or 'nominal-poisson'.`,
     );
   }
   if (!(Number.isSafeInteger(datasetSize) && datasetSize >= 1)) {
     throw new GradshapeError(
       'DATASET_SIZE_OUT_OF_RANGE',
-      `privacyPlan: datasetSize is ${datasetSize}; expected a whole number from 1.`,
+      `privacyPlan: datasetSize is ${shown(datasetSize)}; expected a whole number from 1.`,
     );
   }
   // An expectation need not be whole; a size must.
@@ -304,6 +319,6 @@ function checkSizes({ datasetSize, batchSize, sampling = 'poisson' }: PrivacyPla
   if (typeof batchSize === 'number' && batchSize > 0 && batchSize <= datasetSize && whole) return;
   throw new GradshapeError(
     'BATCH_SIZE_OUT_OF_RANGE',
-    `privacyPlan: batchSize is ${batchSize}; expected a ${sampling === 'poisson' ? '' : 'whole '}number above 0 and at most datasetSize, ${datasetSize}.`,
+    `privacyPlan: batchSize is ${shown(batchSize)}; expected a ${sampling === 'poisson' ? '' : 'whole '}number above 0 and at most datasetSize, ${datasetSize}.`,
   );
 }

@@ -14,6 +14,8 @@ import {
   createAccountant,
   type PrivacyPhase,
 } from './accounting/index.js';
+import { shown } from './accounting/validate.js';
+import { crc32 } from './checksum.js';
 import type { PrivacyPlan } from './plan.js';
 import type { RunPart } from './released.js';
 
@@ -28,12 +30,20 @@ export interface PrivateState {
   readonly accountant: AccountantState;
   /** The runs that made the steps, one after another: by them, forks of a checkpoint are known. None in seeded trainings. */
   readonly runs: readonly RunPart[];
-  /** What other trainings left in the weights, beyond the account; and how often they were updated without one. */
+  /**
+   * What other trainings left in the weights, beyond the account; how often they were updated without one, and whether they were replaced
+   * after the training's first step.
+   */
   readonly others: {
     readonly phases: readonly PrivacyPhase[];
     readonly seeded: boolean;
     readonly updates: number;
+    readonly replaced: boolean;
   };
+  /** Whether an audit refuted the training. */
+  readonly refuted: boolean;
+  /** Whether its `previous` was noised from a seed. */
+  readonly seededPast: boolean;
   readonly shaper: Readonly<Record<string, number>>;
 }
 
@@ -67,9 +77,13 @@ interface Metadata {
 }
 
 const version = 2;
+const format = 'gradshape';
 const [weights, moment] = ['params', 'optimizer.'] as const;
 
-/** Weights, the optimizer's vectors, and the rest as one JSON string in the metadata. */
+/**
+ * Weights, the optimizer's vectors, and the rest as one JSON string in the metadata, beside a checksum of all these. Other entries may be
+ * added to the metadata (`readSafetensors`, `writeSafetensors`); the checksum doesn't cover them.
+ */
 export function writePrivateCheckpoint(
   owner: CheckpointOwner,
   state: Omit<PrivateState, 'version'>,
@@ -83,16 +97,29 @@ export function writePrivateCheckpoint(
     state: { version, ...state },
   };
   const vector = (values: Float32Array): StoredTensor => ({ shape: [values.length], values });
-  return writeSafetensors({
-    metadata: { format: 'gradshape', private: JSON.stringify(metadata) },
-    tensors: new Map([
-      [weights, vector(params.values())],
-      ...Object.entries(vectors).map(([name, values]): [string, StoredTensor] => [
-        moment + name,
-        vector(values),
-      ]),
+  const text = JSON.stringify(metadata);
+  const tensors = new Map([
+    [weights, vector(params.values())],
+    ...Object.entries(vectors).map(([name, values]): [string, StoredTensor] => [
+      moment + name,
+      vector(values),
     ]),
+  ]);
+  return writeSafetensors({
+    metadata: { format, private: text, checksum: checksumOf(text, tensors) },
+    tensors,
   });
+}
+
+/** Of the training's own metadata, and of the tensors by name and value. */
+function checksumOf(text: string, tensors: Safetensors['tensors']): string {
+  const parts = [...tensors].flatMap(([name, { values }]) => [
+    name,
+    new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
+  ]);
+  return crc32([text, ...parts])
+    .toString(16)
+    .padStart(8, '0');
 }
 
 /** What must be the same again. */
@@ -111,7 +138,7 @@ function identityOf({ params, optimizer, model }: CheckpointOwner) {
  * @throws CHECKPOINT_INVALID, CHECKPOINT_VERSION, CHECKPOINT_MISMATCH, PLAN_MISMATCH
  */
 export function readPrivateCheckpoint(bytes: Uint8Array, owner: CheckpointOwner): PrivateCheckpoint {
-  const file = readSafetensors(bytes);
+  const file = wholeFile(bytes);
   const metadata = metadataOf(file);
   const { state } = metadata;
   checkPlan(state, owner.plan);
@@ -143,12 +170,40 @@ export function loadStates(found: PrivateCheckpoint, { plan, optimizer, params }
   }
 }
 
-function metadataOf({ metadata }: Safetensors): Metadata {
+/** The file, if it is as `writeSafetensors` writes it to the byte. */
+function wholeFile(bytes: Uint8Array): Safetensors {
+  if (!(bytes instanceof Uint8Array)) {
+    throw new GradshapeError(
+      'CHECKPOINT_INVALID',
+      `load: ${shown(bytes)} is no checkpoint; expected the bytes that training.save() gave, a Uint8Array.`,
+    );
+  }
+  const file = readFile(bytes);
+  const again = writeSafetensors(file);
+  if (again.length === bytes.length && again.every((byte, i) => byte === bytes[i])) return file;
+  throw invalid('its header is not as it was written');
+}
+
+function readFile(bytes: Uint8Array): Safetensors {
+  try {
+    return readSafetensors(bytes);
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'DTYPE_MISMATCH') throw error;
+    throw invalid('its header names another type than F32');
+  }
+}
+
+function metadataOf({ metadata, tensors }: Safetensors): Metadata {
   let parsed: Partial<Metadata> | null = null;
   try {
     parsed = JSON.parse(metadata.private!) as Partial<Metadata> | null;
   } catch {
     // Said below.
+  }
+  const checksum = metadata.checksum;
+  if (checksum !== undefined && metadata.private !== undefined) {
+    const found = checksumOf(metadata.private, tensors);
+    if (found !== checksum) throw invalid(`its checksum is ${checksum}, and its content's ${found}`);
   }
   const state = parsed?.state as Partial<PrivateState> | undefined;
   if (typeof state !== 'object' || state === null) {
@@ -164,8 +219,10 @@ function metadataOf({ metadata }: Safetensors): Metadata {
         'go on with the gradshape that wrote it, or begin a new training from its weights, with its account as `previous`.',
     );
   }
+  if (checksum === undefined || metadata.format !== format)
+    throw invalid("its 'format' or 'checksum' is gone");
   const { layout, frozen, vectors, counters } = parsed!;
-  const { plan, step, publicSeed, accountant, runs, others, shaper } = state;
+  const { plan, step, publicSeed, accountant, runs, others, refuted, seededPast, shaper } = state;
   const damaged = Object.entries({
     layout: Array.isArray(layout) && layout.every((entry) => isText(entry?.[0]) && Array.isArray(entry[1])),
     frozen: Array.isArray(frozen) && frozen.every(isText),
@@ -178,10 +235,13 @@ function metadataOf({ metadata }: Safetensors): Metadata {
     runs: isRuns(runs, step),
     others:
       typeof others?.seeded === 'boolean' &&
+      typeof others.replaced === 'boolean' &&
       isCount(others.updates) &&
       // Each for itself: they need not have one relation.
       Array.isArray(others.phases) &&
       others.phases.every((phase) => phasesOf(() => createAccountant('rdp', [phase])) !== undefined),
+    refuted: typeof refuted === 'boolean',
+    seededPast: typeof seededPast === 'boolean',
     shaper: isRecord(shaper),
   }).find(([, sound]) => !sound)?.[0];
   if (damaged === undefined) return parsed as Metadata;
@@ -226,8 +286,25 @@ function checkPlan({ step, plan: made }: PrivateState, plan: PrivacyPlan): void 
   if (made === expected) return;
   throw new GradshapeError(
     'PLAN_MISMATCH',
-    `load: the checkpoint was made under another plan, and its account would not fit this one. Its plan: ${made}; this one: ${expected}.`,
+    `load: the checkpoint was made under another plan, and its account would not fit this one: ${differences(made, expected)}. Make the training with ` +
+      'the plan that it was saved under, which may have more steps; or begin a new training, with `previous` for what this one released.',
   );
+}
+
+/** What two fingerprints say differently, by name. */
+function differences(made: string, expected: string): string {
+  let then: Record<string, unknown>;
+  try {
+    then = JSON.parse(made) as Record<string, unknown>;
+  } catch {
+    throw invalid("'plan' of its metadata is damaged");
+  }
+  const now = JSON.parse(expected) as Record<string, unknown>;
+  const [before, after] = [then, now].map((plan) => (name: string) => JSON.stringify(plan?.[name]));
+  return Object.keys(now)
+    .filter((name) => before!(name) !== after!(name))
+    .map((name) => `${name} was ${before!(name)}, and is ${after!(name)}`)
+    .join('; ');
 }
 
 /** The account is a function of the plan: one that says less was damaged, or made smaller. */
@@ -240,9 +317,10 @@ function checkAccount({ step, accountant }: PrivateState, plan: PrivacyPlan): vo
 
 function checkIdentity(metadata: Metadata, owner: CheckpointOwner): void {
   const own = identityOf(owner);
-  const shown = (value: unknown): string => JSON.stringify(value);
-  if (shown(metadata.optimizer) !== shown(own.optimizer)) {
-    throw mismatch(`the optimizer was ${shown(metadata.optimizer)}, and is ${shown(own.optimizer)}`);
+  if (JSON.stringify(metadata.optimizer) !== JSON.stringify(own.optimizer)) {
+    throw mismatch(
+      `the optimizer was ${JSON.stringify(metadata.optimizer)}, and is ${JSON.stringify(own.optimizer)}`,
+    );
   }
   const layoutOf = (layout: Metadata['layout']): string =>
     layout.map(([name, shape]) => `${name} ${showShape(shape)}`).join(', ');
@@ -255,11 +333,11 @@ function checkIdentity(metadata: Metadata, owner: CheckpointOwner): void {
   if (!same) {
     throw mismatch(`the parameters were ${layoutOf(metadata.layout)}, and are ${layoutOf(own.layout)}`);
   }
-  if (shown(metadata.model) !== shown(own.model)) {
-    throw mismatch(`the model was ${shown(metadata.model)}, and is ${shown(own.model)}`);
+  if (JSON.stringify(metadata.model) !== JSON.stringify(own.model)) {
+    throw mismatch(`the model was ${JSON.stringify(metadata.model)}, and is ${JSON.stringify(own.model)}`);
   }
-  if (shown(metadata.frozen) !== shown(own.frozen)) {
-    throw mismatch(`frozen were ${shown(metadata.frozen)}, and are ${shown(own.frozen)}`);
+  if (JSON.stringify(metadata.frozen) !== JSON.stringify(own.frozen)) {
+    throw mismatch(`frozen were ${JSON.stringify(metadata.frozen)}, and are ${JSON.stringify(own.frozen)}`);
   }
 }
 

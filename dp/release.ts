@@ -30,8 +30,8 @@ interface ReleaseOptions {
  */
 const roundingShare = { ofLots: 0.0063, ofIndices: 0.0103 };
 
-/** Bounds within which neither float32 nor the smallest noise grid is near its ends. */
-const [smallestBound, largestBound] = [1e-30, 1e30];
+/** Bounds within which neither float32 nor the smallest noise grid is near its ends; plans are held to them, too. */
+export const [smallestBound, largestBound] = [1e-30, 1e30];
 
 /** What each step of a training releases: the rule's bound and the noise on it, asked once a step, and checked. */
 export class Releases {

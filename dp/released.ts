@@ -2,6 +2,7 @@
 import type { Dataset, Parameters } from '../engine/index.js';
 import { eventOf, sameEvent } from './accounting/events.js';
 import type { PrivacyEvent, PrivacyPhase } from './accounting/index.js';
+import { isSeeded } from './seeded-phases.js';
 
 /** How far a run of steps got, by the run's name. A training taken up from a checkpoint is another run from there on. */
 export interface RunPart {
@@ -70,7 +71,8 @@ export class Ledger {
   }
 
   add(phases: readonly PrivacyPhase[]): void {
-    for (const phase of phases) this.#secure.add(phase);
+    for (const phase of phases) (isSeeded([phase]) ? this.#seeded : this.#secure).add(phase);
+    this.seeded ||= isSeeded(phases);
   }
 
   /** Counts phases that are not known here, once. */

@@ -1,5 +1,6 @@
 import { GradshapeError } from '../engine/index.js';
 import { type Schedule, stepDecay } from '../nn/index.js';
+import { shown } from './accounting/validate.js';
 
 /**
  * A number that changes from step to step: a clip norm, or a noise multiplier. A schedule is a function of the step alone, never
@@ -14,14 +15,14 @@ export function valueAt(what: string, scheduled: Scheduled, step: number): numbe
   if (typeof scheduled !== 'function') {
     throw new GradshapeError(
       'SCHEDULE_INVALID',
-      `${what} is ${String(scheduled)}; expected a number, or a function of the step.`,
+      `${what} is ${shown(scheduled)}; expected a number, or a function of the step.`,
     );
   }
   const value = scheduled(step);
   if (typeof value === 'number' && value >= 0) return value;
   throw new GradshapeError(
     'SCHEDULE_INVALID',
-    `${what}: the schedule gives ${String(value)} at step ${step}; expected a number of at least 0.`,
+    `${what}: the schedule gives ${shown(value)} at step ${step}; expected a number of at least 0.`,
   );
 }
 

@@ -1,4 +1,5 @@
 import { createAccountant } from './accounting/accountants.js';
+import { isNominal } from './accounting/events.js';
 import {
   type Accountant,
   type AccountantName,
@@ -6,14 +7,16 @@ import {
   type PrivacyPhase,
   type PrivacyStatement,
 } from './accounting/index.js';
-import { type PrivacyPlan, planStatement } from './plan.js';
+import { withdrawn } from './accounting/statement.js';
+import { bySeededPast, type PrivacyPlan, planStatement } from './plan.js';
 import type { Ledger } from './released.js';
 
 /** A training's statement: its plan's, and what else it knows of the data and of the weights. */
 export interface TrainingStatement extends PrivacyStatement {
   /**
    * What other trainings of this process released from the same data, beyond what is in the weights, where there were any: so many steps, and
-   * the ε, by Rényi divergences, of these and this training's together; null where they can't be counted together.
+   * the ε, by Rényi divergences, of these and this training's together; null where no relation fits them all, or some are accounted
+   * nominally (`nominal-poisson`), so that nothing is promised of them together.
    */
   readonly sameData?: { readonly steps: number; readonly epsilon: number | null };
 }
@@ -26,7 +29,13 @@ export interface TrainingFacts {
   readonly weights: Ledger;
   /** How often the weights were updated without an account. */
   readonly updates: number;
+  /** Whether other weights were loaded after the training's first step. */
+  readonly replaced: boolean;
   readonly data: readonly Ledger[];
+  /** Whether an audit refuted the plan, here or before a checkpoint. */
+  readonly refuted: boolean;
+  /** Whether its `previous` was noised from a seed, as far as this process knows. */
+  readonly seededPast: boolean;
   /** The checkpoint it was taken up from: after how many steps, and how often this process took it up. */
   readonly takenUp: { readonly step: number; readonly times: number } | null;
 }
@@ -36,7 +45,7 @@ export interface TrainingFacts {
  * into other weights is named, with the ε of all together.
  */
 export function trainingStatement(facts: TrainingFacts): TrainingStatement {
-  const { plan, delta, account, weights, data, updates } = facts;
+  const { plan, delta, account, weights, data } = facts;
   const origin = weights.seeded ? 'seeded' : plan.origin;
   const others = weights.beyond(account.phases);
   const all = [...others, ...account.phases];
@@ -47,16 +56,11 @@ export function trainingStatement(facts: TrainingFacts): TrainingStatement {
   const sameData = worst(data.map((ledger) => together(all, ledger.beyond(all, which), delta)));
   const says = [...statement.says];
   if (others.length > 0) says.push(inWeights(others, accountant !== null));
-  if (updates > 0) {
-    says.push(
-      `Not counted in ε: these weights were also updated ${updates.toLocaleString('en')} times by something that keeps no account, such as ordinary training. ` +
-        'If that saw the same data, nothing hides what it learnt.',
-    );
-  }
   if (sameData !== undefined) says.push(named(sameData, delta));
   if (plan.origin === 'secure' && data.some(({ seeded }) => seeded)) {
     says.push(
-      'Not counted in any ε above: this process also trained on the same data with seeded noise: whoever sees what came of that, and knows the seed, is kept from nothing.',
+      'No ε above holds against this: with seeded noise, this process also trained on the same data. From whoever sees what came of that and knows the seed, ' +
+        'nothing is hidden.',
     );
   }
   const stated: TrainingStatement = {
@@ -65,18 +69,40 @@ export function trainingStatement(facts: TrainingFacts): TrainingStatement {
     notCovered: [...statement.notCovered, ...forks(facts)],
     ...(sameData !== undefined && { sameData }),
   };
-  if (accountant !== null) return stated;
-  const [, ...rest] = says;
-  return {
-    ...stated,
-    private: false,
-    epsilon: Infinity,
-    phases: all,
-    says: [
-      'Not private: these weights hold steps that are accounted under different neighbouring relations, which no ε counts together.',
-      ...rest,
-    ],
-  };
+  const found = withdrawn(stated, reasonsAgainst(facts, accountant !== null));
+  return accountant !== null ? found : { ...found, epsilon: Infinity, phases: all };
+}
+
+/** Why no promise stands, whatever was counted. */
+function reasonsAgainst(facts: TrainingFacts, together: boolean): string[] {
+  const { refuted, updates, replaced, seededPast } = facts;
+  const reasons: string[] = [];
+  if (refuted) {
+    reasons.push(
+      'an audit refuted it: its canaries prove a larger ε than is counted below. Look for the fault in what was audited, such as a shaper that exceeds its bound; ' +
+        'steps that were made with it stay unprotected.',
+    );
+  }
+  if (updates > 0) {
+    reasons.push(
+      `these weights were also updated ${updates === 1 ? 'once' : `${updates.toLocaleString('en')} times`} by something that keeps no account, such as ordinary ` +
+        'training or a private step by hand, and no ε counts what that learnt. Make private steps alone, on fresh parameters; or, where those updates saw public ' +
+        'data only, load their weights into the parameters before the first private step, with params.load(values).',
+    );
+  }
+  if (replaced) {
+    reasons.push(
+      "after this training's first step its weights were replaced (params.load) by others, and no ε counts what those had learnt from the data. To compare " +
+        'weights, load the others into parameters of their own.',
+    );
+  }
+  if (seededPast) reasons.push(bySeededPast);
+  if (!together) {
+    reasons.push(
+      'these weights hold steps that are accounted under different neighbouring relations, which no ε counts together.',
+    );
+  }
+  return reasons;
 }
 
 /** An accountant that has seen all phases; null where no relation fits them all. */
@@ -95,8 +121,9 @@ const stepsOf = (phases: readonly PrivacyPhase[]): number =>
 /** By Rényi divergences: a millisecond, however many trainings there were. */
 function together(all: readonly PrivacyPhase[], others: readonly PrivacyPhase[], delta: number) {
   if (others.length === 0) return undefined;
-  const epsilon = compose('rdp', [...all, ...others])?.epsilon(delta).epsilon ?? null;
-  return { steps: stepsOf(others), epsilon };
+  const phases = [...all, ...others];
+  const found = isNominal(phases) ? null : compose('rdp', phases);
+  return { steps: stepsOf(others), epsilon: found?.epsilon(delta).epsilon ?? null };
 }
 
 type SameData = NonNullable<TrainingStatement['sameData']>;
@@ -119,11 +146,16 @@ function inWeights(others: readonly PrivacyPhase[], counted: boolean): string {
 }
 
 function named({ steps: count, epsilon }: SameData, delta: number): string {
+  const released = `From the same data, this process released ${steps(count)} more, by other trainings.`;
+  if (epsilon === null) {
+    return (
+      `${released} Nothing is promised against somebody who sees what came of all these trainings: they are accounted under different ` +
+      'neighbouring relations, or some of them only nominally, and so no ε holds for them together.'
+    );
+  }
   return (
-    `From the same data, this process released ${steps(count)} more, by other trainings. Whoever sees what came of all these trainings is promised, ` +
-    (epsilon === null
-      ? 'for the account of them together, nothing: they are accounted under different neighbouring relations.'
-      : `all together, ε = ${formatUpperBound(epsilon)} at δ = ${formatUpperBound(delta)} (by Rényi divergences).`)
+    `${released} Against somebody who sees what came of all these trainings, ε = ${formatUpperBound(epsilon)} at δ = ${formatUpperBound(delta)} is promised ` +
+    '(all together, by Rényi divergences).'
   );
 }
 
@@ -131,10 +163,10 @@ function forks({ takenUp, plan }: TrainingFacts): string[] {
   // Seeded steps are the same when made again, and are never called private.
   if (takenUp === null || plan.origin === 'seeded') return [];
   const { step, times } = takenUp;
-  const often = times === 1 ? '' : `, which this process took up ${times} times`;
+  const often = times === 1 ? '' : ` This process took it up ${times} times.`;
   return [
-    `Other forks of the checkpoint after step ${step} that this training was taken up from${often}, and steps that were made after it was saved and ` +
-      'then lost: each is a release of its own, if anybody saw what came of it.',
+    `Other trainings that went on from the same checkpoint, the one after step ${step}, and steps that were made after it was saved and then thrown away: ` +
+      `each is a release of its own if anybody saw what came of it.${often}`,
   ];
 }
 

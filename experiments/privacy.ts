@@ -7,13 +7,13 @@ import {
   calibrateNoiseMultiplier,
   createAccountant,
   formatStatement,
+  formatUpperBound,
   GradshapeError,
   type GroupCertificate,
   groupCertificate,
   type PrivacyPhase,
   type PrivacyPlan,
   privacyPlan,
-  privacyStatement,
   type Sampling,
 } from 'gradshape';
 import { runMain } from './harness/experiment.js';
@@ -90,10 +90,7 @@ await runMain(async () => {
   const plan = planOf(options, noise);
   const phases = plan.phases();
   // What it would promise: whoever trains must take noise and sampling from a secure source, as makePrivate does.
-  const statement = privacyStatement(plan.accountantAfter(), {
-    delta: options.delta,
-    noiseOrigin: 'secure',
-  });
+  const statement = plan.statement(options.delta);
   const groups = (options.poisons ?? GROUPS).map((size) =>
     groupCertificate(phases, { size, delta: options.delta }),
   );
@@ -116,7 +113,7 @@ await runMain(async () => {
     lineFigure({
       title: 'ε by epoch',
       x: { label: 'epoch' },
-      y: { label: `ε at δ = ${options.delta}` },
+      y: { label: `ε at δ = ${formatUpperBound(options.delta)}` },
       series: ACCOUNTANTS.map((name, i) => ({
         name: name.toUpperCase(),
         points: perEpoch.map(({ epoch, epsilons }) => ({ x: epoch, y: epsilons[i]! })).filter(isFinitePoint),
@@ -126,7 +123,9 @@ await runMain(async () => {
     lineFigure({
       title: 'ε by noise multiplier',
       x: { label: 'noise multiplier σ', scale: 'log' },
-      y: { label: `ε at δ = ${options.delta}, after ${options.epochs} epochs` },
+      y: {
+        label: `ε at δ = ${formatUpperBound(options.delta)}, after ${options.epochs} epoch${options.epochs === 1 ? '' : 's'}`,
+      },
       series: noiseCurves(options, noise > 0 ? noise : 1),
     }),
   ];
@@ -232,7 +231,7 @@ function accountantsTable(phases: PrivacyPhase[], delta: number): Table {
     },
   ];
   return {
-    title: `Accountants, δ = ${delta}`,
+    title: `Accountants, δ = ${formatUpperBound(delta)}`,
     columns: ['accountant', 'ε', 'kind', 'Rényi order'],
     rows: rows.map(({ label, accountant }) => {
       const { epsilon, kind, order } = accountant.epsilon(delta);

@@ -107,6 +107,14 @@ test('a plan answers for whole steps within it, and for no others', () => {
       }
     }
     throwsCode('STEPS_OUT_OF_RANGE', () => plan.releasedBy(plan.steps));
+    assert.match(
+      throwsCode('STEPS_OUT_OF_RANGE', () => plan.phases(2.5)),
+      /^plan\.phases: 2\.5 is no whole number/,
+    );
+    assert.match(
+      throwsCode('STEPS_OUT_OF_RANGE', () => plan.epsilon(1e-5, '3' as never)),
+      "plan.epsilon: '3' is",
+    );
     for (const bad of [Number.NaN, -1, 2.5, Infinity, '3'] as number[])
       throwsCode('STEPS_OUT_OF_RANGE', () => plan.stepsAfter(bad));
     assert.is(plan.epsilon(1e-5, 0).epsilon, 0);

@@ -50,6 +50,11 @@ test('every kind of sampling states its relation', () => {
 
 test('no noise is said, bad input is refused with its range', () => {
   assert.match(run('--noise', '0', '--json').stdout, 'Not private');
+  // Nobody made this training, and with such a δ it would protect nobody.
+  const promise = JSON.parse(run('--json').stdout);
+  assert.is(promise.private, true);
+  assert.match(promise.says[1], /^This is what the plan promises: it holds for a training/);
+  assert.is(JSON.parse(run('--delta', '2e-5', '--json').stdout).private, false);
   const { status, stderr } = run('--delta', '2', '--out', join(folder, 'none'));
   assert.is(status, 1);
   assert.match(stderr, 'DELTA_OUT_OF_RANGE: delta must be strictly between 0 and 1; given: 2.');

@@ -87,6 +87,7 @@ test('utility-epsilon --smoke, on the embedded images alone', () => {
   const { status, stdout, stderr } = run('utility-epsilon', 'utility', '--sets', 'dress-coat');
   assert.is(status, 0, stderr);
   assert.match(stdout, /What came out/);
+  assert.match(stdout, 'these very runs protect nobody');
   assertReport('utility');
 });
 

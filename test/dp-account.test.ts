@@ -28,6 +28,7 @@ import {
 } from 'gradshape/nn';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { crc32 } from '../dist/dp/checksum.js';
 import { throwsCode } from './engine-helpers.js';
 
 const engine = createEngineSync();
@@ -119,7 +120,7 @@ test('what was released from the same data into other weights is named, with the
   assert.is(two.epsilon, epsilonOf([poisson(9, 1.5)]));
   const said = formatStatement(two, 1e6);
   assert.match(said, /From the same data, this process released 20 steps more, by other trainings/);
-  assert.ok(Number(/all together, ε = ([\d.]+)/.exec(said)![1]) >= together);
+  assert.ok(Number(/of all these trainings, ε = ([\d.]+)/.exec(said)![1]) >= together);
   // A set composed on this one holds its examples; one of its own does not.
   const added = { ...set, x: set.x.subarray(0, 8), y: set.y.subarray(0, 2) };
   const composed = trained({ data: engine.dataset({ base: data, added: [added] }) }, 1).statement(delta);
@@ -179,7 +180,7 @@ test('what no relation counts together is no private model', () => {
   assert.equal(other.sameData, { steps: 40, epsilon: null });
   assert.match(
     formatStatement(other, 1e6),
-    'nothing: they are accounted under different neighbouring relations',
+    'Nothing is promised against somebody who sees what came of all these trainings: they are accounted under different',
   );
 });
 
@@ -191,7 +192,7 @@ test('weights that seeded noise went into are not private; seeded noise on the s
   assert.is(statement.noiseOrigin, 'seeded');
   const other = trained({ data }).statement(delta);
   assert.is(other.private, true);
-  assert.match(formatStatement(other, 1e6), 'also trained on the same data with seeded noise');
+  assert.match(formatStatement(other, 1e6), 'with seeded noise, this process also trained on the same data');
   assert.is(other.sameData!.steps, 20);
   assert.is(trained({ data, seed: 2 }, 1).statement(delta).sameData!.steps, 41);
   // Not even through a checkpoint.
@@ -234,6 +235,7 @@ test('updates of the weights that no account knows of are named', async () => {
   assert.match(says(resumed), 'also updated 4 times');
   params.load(newParams().values());
   assert.not.match(says(run), 'also updated');
+  assert.match(says(run), /^Not private: after this training's first step its weights were replaced/);
   const clean = trained({ data }, 4);
   assert.not.match(says(clean), 'also updated');
 });
@@ -250,9 +252,11 @@ test('forks of a checkpoint are named, and all that was made here is counted tog
     assert.is(statement.epsilon, epsilonOf([poisson(15)]));
     assert.is(statement.private, true);
     assert.is(statement.sameData?.steps ?? 0, 5 * (times - 1));
-    const [named] = statement.notCovered.filter((text) => /forks of the checkpoint after step 10/.test(text));
-    assert.match(named!, 'lost');
-    assert.is(named!.includes(`took up ${times} times`), times > 1);
+    const [named] = statement.notCovered.filter((text) =>
+      /went on from the same checkpoint, the one after step 10/.test(text),
+    );
+    assert.match(named!, 'thrown away');
+    assert.is(named!.includes(`took it up ${times} times`), times > 1);
     return fork;
   });
   // Each from 10 to 15, and the first from 10 on.
@@ -400,7 +404,13 @@ function edited(bytes: Uint8Array, change: (metadata: Metadata, file: Safetensor
   const tensors = new Map(file.tensors);
   const metadata = JSON.parse(file.metadata.private!) as Metadata;
   change(metadata, { ...file, tensors });
-  return writeSafetensors({ metadata: { ...file.metadata, private: JSON.stringify(metadata) }, tensors });
+  const text = JSON.stringify(metadata);
+  // Its checksum is right again: what else is checked has to find the change.
+  const parts = [...tensors].flatMap(([name, { values }]) => [name, new Uint8Array(values.buffer)]);
+  const checksum = crc32([text, ...parts])
+    .toString(16)
+    .padStart(8, '0');
+  return writeSafetensors({ metadata: { ...file.metadata, private: text, checksum }, tensors });
 }
 
 const resumable: Changes = { noiseMultiplier: 1.1 };
@@ -464,9 +474,9 @@ test('a damaged checkpoint is refused and changes nothing', () => {
       { run: 'other', step: 7 },
     ]);
     if (seed === undefined) state('runs', []);
-    state('others', { phases: [{ mechanism: 'laplace' }], seeded: false, updates: 0 });
+    state('others', { phases: [{ mechanism: 'laplace' }], seeded: false, replaced: false, updates: 0 });
     state('others', undefined);
-    state('others', { phases: [], seeded: false, updates: -1 });
+    state('others', { phases: [], seeded: false, replaced: false, updates: -1 });
     state('publicSeed', 'x');
     const account = (change: (phases: PrivacyPhase[]) => unknown) =>
       assert.match(
@@ -527,6 +537,33 @@ test('a damaged checkpoint is refused and changes nothing', () => {
     assert.is(whole.step, 7);
     assert.equal(whole.released, run.released);
     assert.equal(whole.plan.shaper.state!(), run.plan.shaper.state!());
+  }
+});
+
+test('whatever byte of a checkpoint is changed, it is refused and changes nothing', () => {
+  assert.is(crc32(['1234', Uint8Array.of(53, 54, 55, 56, 57)]), 0xcbf43926); // the check value of CRC-32
+  for (const sampling of ['poisson', 'shuffled'] as const) {
+    const changes: Changes = { sampling, optimizer: sgd({ learningRate: 0.1, momentum: 0.9 }) };
+    const run = training(changes);
+    for (let i = 0; i < 7; i++) run.next();
+    const bytes = run.save();
+    const loader = training({ ...changes, optimizer: sgd({ learningRate: 0.1, momentum: 0.9 }) });
+    const before = loader.params.values();
+    for (let at = 0; at < bytes.length; at++) {
+      for (const bit of [0, 3, 6, 7]) {
+        const damaged = bytes.slice();
+        damaged[at]! ^= 1 << bit;
+        throwsCode('CHECKPOINT_INVALID', () => loader.load(damaged));
+      }
+    }
+    assert.equal(loader.params.values(), before);
+    assert.is(loader.step, 0);
+    for (const bad of [undefined, 'bytes', null, bytes.buffer])
+      throwsCode('CHECKPOINT_INVALID', () => loader.load(bad as never));
+    // What others add to the metadata is theirs.
+    const { metadata, tensors } = readSafetensors(bytes);
+    loader.load(writeSafetensors({ metadata: { ...metadata, note: 'mine' }, tensors }));
+    assert.equal(loader.params.values(), run.params.values());
   }
 });
 

@@ -11,6 +11,7 @@ import {
   type PrivacyPhase,
   privacyPlan,
   readSafetensors,
+  writeSafetensors,
 } from 'gradshape';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -248,6 +249,23 @@ test('a private model: the noise for a target, no training loss, a statement; mo
   assert.is(statement(out).phases[0].steps, 160);
   assert.is(statement(out).phases[0].noiseMultiplier, noise);
   assert.ok(column(out, 'epsilon')[3]! <= Number(enough));
+
+  // A run is resumed at the δ that its earlier ε were said at, and from the epoch that its checkpoint was made in.
+  const file = path.join(out, 'run.json');
+  const settings = fs.readFileSync(file, 'utf8');
+  fs.writeFileSync(file, settings.replace('"delta": 0.00001', '"delta": 0.001'));
+  const other = await run('--resume', '--epochs', '4', '--out', out);
+  assert.is(other.code, 1);
+  assert.match(other.stderr, /RUN_CHANGED.*δ = 0.001 and accountant pld/);
+  fs.writeFileSync(file, settings);
+  const { metadata, tensors } = readSafetensors(checkpoint(out));
+  const position = JSON.stringify({ ...JSON.parse(metadata.epoch!), epoch: 2 });
+  fs.writeFileSync(
+    path.join(out, 'checkpoint.safetensors'),
+    writeSafetensors({ metadata: { ...metadata, epoch: position }, tensors }),
+  );
+  const damaged = await run('--resume', '--epochs', '4', '--out', out);
+  assert.match(damaged.stderr, /CHECKPOINT_INVALID.*'epoch' is .*"epoch":2/);
 });
 
 test('each sampling is counted as its own; pieces of a batch give the same bits; clipping alone is ε = ∞', async () => {

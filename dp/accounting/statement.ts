@@ -3,7 +3,7 @@ import type { Accountant, PrivacyGuarantee } from './accountant.js';
 import { createAccountant } from './accountants.js';
 import { isNominal, type NeighbouringRelation, type PrivacyPhase } from './events.js';
 import { formatLowerBound, formatUpperBound } from './format.js';
-import { checkDelta, checkOneOf } from './validate.js';
+import { checkCount, checkDelta, checkOneOf } from './validate.js';
 
 /**
  * Where the noise and the private sampling came from. Only what is known to be `secure` is called private: a seeded run, or one
@@ -12,7 +12,10 @@ import { checkDelta, checkOneOf } from './validate.js';
 export type NoiseOrigin = 'secure' | 'seeded' | 'unknown';
 
 export interface PrivacyStatement {
-  /** Whether a finite, rigorous guarantee against an outsider stands: noise in every step, secure source, not nominal. */
+  /**
+   * Whether a rigorous guarantee of some use against an outsider stands: noise in every step, secure source, not nominal, ε at most 100, and
+   * δ below 1 / datasetSize and 0.01.
+   */
   private: boolean;
   epsilon: number;
   delta: number;
@@ -37,6 +40,11 @@ const RELATIONS: Record<NeighbouringRelation, string> = {
     'be public; every step counts with twice the clip norm.',
 };
 
+/** Differential privacy as a bound on tests (Wasserman and Zhou 2010; Kairouz, Oh and Viswanath 2015). */
+const MEANING =
+  'What ε means: whoever, seeing the weights, takes the example to have been there in a share α of the cases where it was not, does so in a share of at ' +
+  'most e^ε · α + δ of the cases where it was.';
+
 const times = (count: number, what: string): string =>
   `${count.toLocaleString('en')} ${what}${count === 1 ? '' : 's'}`;
 
@@ -53,13 +61,13 @@ function describePhase(phase: PrivacyPhase): string {
     case 'fixedSizeSampledGaussian':
       return `${times(phase.steps, 'step')}, each on ${phase.batchSize} of ${phase.datasetSize} examples drawn without replacement, ${noise}.`;
     case 'shuffledEpochGaussian':
-      return `${times(phase.steps, 'shuffled epoch')}: every example is in one batch of each. No amplification by sampling is claimed. ${noise}.`;
+      return `${times(phase.steps, 'shuffled epoch')}: every example is in one batch of each, no amplification by sampling is claimed, ${noise}.`;
   }
 }
 
 const ACCOUNTANTS: Record<PrivacyGuarantee['method'], string> = {
   renyi: 'Rényi divergences',
-  'privacy-loss-distribution': 'privacy-loss distributions, rounded against us',
+  'privacy-loss-distribution': 'privacy-loss distributions, rounded up',
   'closed-form': 'a closed form',
   'central-limit': 'the central-limit approximation of Gaussian DP',
 };
@@ -74,7 +82,7 @@ function describeGuarantee({ epsilon, delta, accountant, kind, method, order }: 
 }
 
 const NOT_COVERED = [
-  'Several examples of one person: k of them weaken the guarantee (see the group certificate).',
+  'Several examples of one person: k of them weaken the guarantee: groupCertificate() says to what ε.',
   'Choices made by looking at the data outside these steps: hyperparameters, early stopping, the best of several runs, ' +
     'preprocessing fitted to the data.',
   'The accuracy, losses and gradients reported along the way, if computed from the private data without noise.',
@@ -85,13 +93,47 @@ const NOT_COVERED = [
 
 const ORIGINS: Record<NoiseOrigin, string> = {
   secure:
-    "Noise, sampling and dropout come from the platform's cryptographic random numbers and are never stored.",
+    "Noise, dropout and the drawing of sampled batches come from the platform's cryptographic random numbers, and are never stored.",
   seeded: 'Noise and sampling come from a seed: whoever knows it can undo them.',
   unknown: 'Nobody said where noise and sampling come from: whoever can guess or repeat them can undo them.',
 };
 
+const isShuffled = ({ mechanism }: PrivacyPhase): boolean =>
+  mechanism === 'shuffledEpochGaussian' || mechanism === 'nominalPoissonGaussian';
+
+const PUBLIC_ORDER =
+  'The order of shuffled epochs is public, and its seed is in the checkpoints: who was in which batch is no secret, and nothing is claimed of that.';
+
+/** An ε beyond which nothing of use is promised: e^100 is no limit to anybody's odds. */
+const largestEpsilon = 100;
+/** The same of δ, however few examples there are, or where their number is not known. */
+const largestDelta = 0.01;
+
+/** Why numbers that hold promise nothing of use. */
+function emptyPromises({ epsilon, delta }: PrivacyGuarantee, datasetSize: number): string[] {
+  const says: string[] = [];
+  if (epsilon > largestEpsilon && epsilon < Infinity) {
+    says.push(
+      `An ε above ${largestEpsilon} promises nothing of use: with e^ε times better odds, everybody is sure.`,
+    );
+  }
+  if (delta >= largestDelta || delta * datasetSize >= 1) {
+    const one =
+      delta * datasetSize >= 1 ? `one in ${datasetSize.toLocaleString('en')} examples` : largestDelta;
+    says.push(
+      `δ = ${formatUpperBound(delta)} is no less than ${one}: with such a δ, publishing some examples as they are is allowed. Choose it well below.`,
+    );
+  }
+  return says;
+}
+
 /** What may be said first: only a finite bound on noise known to be secure is called private. */
-function headline({ epsilon, delta }: PrivacyGuarantee, origin: NoiseOrigin, nominal: boolean): string {
+function headline(
+  { epsilon, delta }: PrivacyGuarantee,
+  origin: NoiseOrigin,
+  nominal: boolean,
+  empty: boolean,
+): string {
   const numbers = `ε = ${formatUpperBound(epsilon)}, δ = ${formatUpperBound(delta)}`;
   if (epsilon === Infinity) return 'Not private: a step without noise was released, so ε = ∞.';
   if (origin === 'seeded') {
@@ -106,14 +148,17 @@ function headline({ epsilon, delta }: PrivacyGuarantee, origin: NoiseOrigin, nom
       "which nobody said. Where they did, give noiseOrigin: 'secure'; the statement of a makePrivate training knows by itself."
     );
   }
+  if (empty)
+    return `Not private: the training is (${numbers})-differentially private, which promises nothing of use.`;
   return `The training is (${numbers})-differentially private.`;
 }
 
 /**
  * The statement for what an accountant saw. ε is the tightest bound among RDP and PLD (and what the given accountant says, if
  * that is another); all are listed. Printed bounds are rounded up. Wording ours; the idea is TF-Privacy's.
- * @param options delta in (0, 1); noiseOrigin, default 'unknown', with which nothing is called private
- * @throws GradshapeError DELTA_OUT_OF_RANGE, NOISE_ORIGIN_UNKNOWN
+ * @param options delta in (0, 1); noiseOrigin, default 'unknown', with which nothing is called private; datasetSize, the number of examples:
+ *   with a δ of at least one in that number nothing is called private, nor with an ε above 100 or a δ of at least 0.01
+ * @throws GradshapeError DELTA_OUT_OF_RANGE, NOISE_ORIGIN_UNKNOWN, DATASET_SIZE_OUT_OF_RANGE
  * @example
  * const accountant = pldAccountant().step({ mechanism: 'poissonSampledGaussian', samplingRate: 0.01, noiseMultiplier: 1.1 }, 1500);
  * privacyStatement(accountant, { delta: 1e-5 }).private; // false
@@ -121,9 +166,11 @@ function headline({ epsilon, delta }: PrivacyGuarantee, origin: NoiseOrigin, nom
  */
 export function privacyStatement(
   accountant: Accountant,
-  { delta, noiseOrigin = 'unknown' }: { delta: number; noiseOrigin?: NoiseOrigin } = {} as never,
+  options: { delta: number; noiseOrigin?: NoiseOrigin; datasetSize?: number } = {} as never,
 ): PrivacyStatement {
+  const { delta, noiseOrigin = 'unknown', datasetSize = 1 } = options;
   checkDelta(delta);
+  checkCount(datasetSize, 'datasetSize', 'DATASET_SIZE_OUT_OF_RANGE');
   checkOneOf(noiseOrigin, ['secure', 'seeded', 'unknown'], 'noiseOrigin', 'NOISE_ORIGIN_UNKNOWN');
   const phases = accountant.phases.map((phase) => ({ ...phase }));
   const guarantees = (['rdp', 'pld', 'gdp'] as const).map((name) =>
@@ -131,8 +178,11 @@ export function privacyStatement(
   );
   const best = guarantees.slice(0, 2).reduce((a, b) => (b.epsilon < a.epsilon ? b : a));
   const nominal = isNominal(phases);
+  const sizes = phases.map((phase) => ('datasetSize' in phase ? phase.datasetSize : 1));
+  const empty = emptyPromises(best, Math.max(datasetSize, ...sizes));
+  const bounded = best.epsilon < Infinity && best.kind === 'bound';
   return {
-    private: best.epsilon < Infinity && best.kind === 'bound' && noiseOrigin === 'secure',
+    private: bounded && noiseOrigin === 'secure' && empty.length === 0,
     epsilon: best.epsilon,
     delta,
     kind: best.kind,
@@ -141,17 +191,27 @@ export function privacyStatement(
     phases,
     guarantees,
     says: [
-      headline(best, noiseOrigin, nominal),
+      headline(best, noiseOrigin, nominal, empty.length > 0),
+      ...empty,
       RELATIONS[best.relation],
+      ...(bounded ? [MEANING] : []),
       ...phases.map(
         (phase, i) => `${phases.length > 1 ? `Phase ${i + 1}` : 'Training'}: ${describePhase(phase)}`,
       ),
       ...guarantees.map(describeGuarantee),
       ...new Set(guarantees.slice(0, 2).flatMap(({ warnings }) => warnings)),
       ORIGINS[noiseOrigin],
+      ...(phases.some(isShuffled) ? [PUBLIC_ORDER] : []),
     ],
     notCovered: [...NOT_COVERED],
   };
+}
+
+/** A statement that must not stand as it is, where there are reasons: they take the headline's place. */
+export function withdrawn<S extends PrivacyStatement>(statement: S, reasons: readonly string[]): S {
+  if (reasons.length === 0) return statement;
+  const says = [...reasons.map((why) => `Not private: ${why}`), ...statement.says.slice(1)];
+  return { ...statement, private: false, says };
 }
 
 /** The statement as text, one line an item, lines wrapped at `width` characters. */

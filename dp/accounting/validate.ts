@@ -1,9 +1,13 @@
 /** Checks of what users give, shared by the accountants. Every message says the range. */
 import { GradshapeError } from '../../engine/errors.js';
 
+/** A value in a message: text in quotes, so that '1' is not taken for 1. */
+export function shown(value: unknown): string {
+  return typeof value === 'string' ? `'${value}'` : String(value);
+}
+
 function refuse(code: string, name: string, given: unknown, expected: string): never {
-  const shown = typeof given === 'string' ? `'${given}'` : String(given);
-  throw new GradshapeError(code, `${name} must be ${expected}; given: ${shown}.`);
+  throw new GradshapeError(code, `${name} must be ${expected}; given: ${shown(given)}.`);
 }
 
 /** Comparing turns strings into numbers, which then add as strings: only numbers pass. */

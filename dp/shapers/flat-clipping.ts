@@ -11,7 +11,7 @@ import type { Shaper } from '../shaper.js';
 export function flatClipping({ clipNorm }: { readonly clipNorm: Scheduled }): Shaper {
   const at = (step: number): number => {
     const value = valueAt('flatClipping', clipNorm, step);
-    checkClipNorm('flatClipping', value);
+    checkClipNorm(typeof clipNorm === 'number' ? 'flatClipping' : `flatClipping: at step ${step}`, value);
     return value;
   };
   at(0);

@@ -146,7 +146,7 @@ export function parseCommand(argv: readonly string[]): TrainCommand {
     ).default(0),
     option(
       '--target-epsilon <ε>',
-      'find the least noise that keeps within this ε, instead of --noise',
+      'find the least noise that keeps within this ε (with gdp: approximately), instead of --noise',
       positive,
     ),
     option('--delta <δ>', 'δ of the guarantee: well below one in the number of examples', share).default(

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { formatLowerBound, formatStatement, saveModel } from 'gradshape';
+import { formatLowerBound, formatStatement, formatUpperBound, saveModel } from 'gradshape';
 import { replaceFile } from '../harness/files.js';
 import {
   type CsvRow,
@@ -37,7 +37,7 @@ export function privacyReport(
       'Test and validation examples are no part of the training: what is said of them has no guarantee. Training losses, and choices made by any of ' +
         'these numbers (an early stop, the best epoch, the best of several runs), leak, and ε does not cover them.',
     ],
-    figures: epsilonFigures(rows, `${label} at δ = ${delta}`),
+    figures: epsilonFigures(rows, `${label} at δ = ${formatUpperBound(delta)}`),
     sections: [
       { title: 'What is promised', html: htmlText(statement.says) },
       { title: 'What is not covered', html: htmlText(statement.notCovered) },

@@ -53,7 +53,7 @@ export function privateTrainer(
   let position: Position | undefined;
   if (checkpoint !== undefined) {
     training.load(checkpoint);
-    position = positionIn(checkpoint);
+    position = positionIn(checkpoint, training);
   }
   const privacy = privacyOf(training, settings);
   return {
@@ -98,20 +98,19 @@ export function privateTrainer(
 }
 
 /** Of a run that was stopped before its first step there is none. Error: CHECKPOINT_INVALID. */
-function positionIn(checkpoint: Uint8Array): Position | undefined {
+function positionIn(checkpoint: Uint8Array, { plan, step }: PrivateTraining): Position | undefined {
   const text = readSafetensors(checkpoint).metadata[positionKey];
-  if (text === undefined) return undefined;
+  if (text === undefined && step === 0) return undefined;
   try {
-    const { epoch, lossSum, examples } = JSON.parse(text) as Position;
-    if ([epoch, examples].every((value) => Number.isSafeInteger(value) && value >= 0)) {
-      return { epoch, lossSum, examples };
-    }
+    const { epoch, lossSum, examples } = JSON.parse(text!) as Position;
+    const sound = Number.isFinite(lossSum) && Number.isSafeInteger(examples) && examples >= 0;
+    if (sound && epoch === plan.epochOf(step - 1)) return { epoch, lossSum, examples };
   } catch {
     // Said below.
   }
   throw new GradshapeError(
     'CHECKPOINT_INVALID',
-    `the checkpoint's '${positionKey}' is ${text.slice(0, 100)}; expected what train.js wrote. Start the run again without --resume.`,
+    `the checkpoint's '${positionKey}' is ${text?.slice(0, 100)}; expected what train.js wrote. Start the run again without --resume.`,
   );
 }
 
@@ -151,7 +150,7 @@ function checkTarget({ plan }: PrivateTraining, { targetEpsilon, delta, epochs, 
   const enough = formatUpperBound(epsilon);
   throw new GradshapeError(
     'TARGET_EXCEEDED',
-    `the run's noise multiplier is ${noise}, with which ${epochs} epochs spend ε = ${epsilonText(epsilon)} at δ = ${delta}, and the target is ${targetEpsilon}. ` +
+    `the run's noise multiplier is ${noise}, with which ${epochs} epochs spend ε = ${epsilonText(epsilon)} at δ = ${formatUpperBound(delta)}, and the target is ${targetEpsilon}. ` +
       `Allow it with --resume --epochs ${epochs} --target-epsilon ${enough} (the noise stays as it is), or start a new run with --epochs ${epochs}, which finds its own.`,
   );
 }
@@ -165,11 +164,13 @@ function privacyOf(
     ...(origin === 'seeded' ? ['seeded: not private'] : []),
     ...(sampling === 'nominal-poisson' ? ['nominal'] : []),
     ...(accountant === 'gdp' ? ['approximate'] : []),
+    ...(training.audit?.verdict === 'violated' ? ['refuted by an audit'] : []),
   ];
   return {
     label: but.length === 0 || noise === 0 ? 'ε' : `ε (${but.join('; ')})`,
     noiseMultiplier: noise,
     noiseStd: clip! * noise,
+    epsilonAfter: (epochs) => training.plan.epsilon(delta, training.plan.stepsAfter(epochs)).epsilon,
     statement: () => training.statement(delta),
   };
 }
@@ -192,17 +193,19 @@ function notesOf(
   return [
     ...slow,
     `Clipped to norm ${clip}, noise multiplier ${noise} (standard deviation ${formatLowerBound(noiseStd, 5)} on the sum of gradients), ${draws[sampling]}.`,
-    `After ${epochs} epochs: ${label} = ${epsilonText(plan.epsilon(delta).epsilon)} at δ = ${delta}, by ${plan.accountant.toUpperCase()}.`,
+    `After ${epochs} epoch${epochs === 1 ? '' : 's'}: ${label} = ${epsilonText(plan.epsilon(delta).epsilon)} at δ = ${formatUpperBound(delta)}, by ${plan.accountant.toUpperCase()}.`,
     'ε covers the weights alone: losses on training examples, and accuracies on examples that must stay private, leak; so do an early stop, the best ' +
       'epoch or the best of several runs, chosen by them.',
     ...(audit === null ? [] : [audit.at(delta).says]),
     ...(secure
       ? []
       : [
-          'Seeded noise and sampling, which who knows the seed can undo: an experiment, not a private model; --secure makes one.',
+          'Seeded noise and sampling, which whoever knows the seed can undo: an experiment, not a private model; --secure makes one.',
         ]),
     ...(delta * plan.datasetSize < 1
       ? []
-      : [`δ = ${delta} is no less than one in ${plan.datasetSize} examples: choose it well below.`]),
+      : [
+          `δ = ${formatUpperBound(delta)} is no less than one in ${plan.datasetSize} examples, and so promises nothing of use: choose it well below.`,
+        ]),
   ];
 }

@@ -1,4 +1,4 @@
-import { createEngine, type Dataset, evaluate, GradshapeError } from 'gradshape';
+import { createEngine, type Dataset, evaluate, formatUpperBound, GradshapeError } from 'gradshape';
 import { resolveKernels } from '../harness/experiment.js';
 import { makeFolder } from '../harness/files.js';
 import { moveAside, readCheckpoint, readRun, writeCheckpoint, writeRun } from './folder.js';
@@ -36,6 +36,7 @@ export async function runTraining(command: TrainCommand): Promise<number> {
   const trainer = make(engine, asked, data.train, sets.train.classes.length, checkpoint);
   const { settings, model } = trainer;
   const rows = (before?.epochs ?? []).filter(({ epoch }) => epoch <= (trainer.epoch ?? 0) + 1);
+  checkEpsilons(out, trainer, rows);
   const say = (text: string) => console.error(text);
   say(
     `${settings.model} (${model.parameterCount.toLocaleString('en-US')} parameters) on ${settings.set}: ` +
@@ -48,6 +49,21 @@ export async function runTraining(command: TrainCommand): Promise<number> {
   trainer.free();
   if (aborted) say('Stopped. Go on with the same --out and --resume.');
   return aborted ? 130 : 0;
+}
+
+/** ε by epoch is one curve, at one δ by one accountant: those that the run began with. Error: RUN_CHANGED. */
+function checkEpsilons(out: string, { privacy, settings }: Trainer, rows: readonly EpochRow[]): void {
+  const last = rows.at(-1);
+  if (privacy === undefined || last === undefined) return;
+  const expected = privacy.epsilonAfter(last.epoch);
+  // To rounding: another Node may have another logarithm.
+  const { epsilon = Number.NaN } = last;
+  if (epsilon === expected || Math.abs(epsilon - expected) < 1e-6 * expected) return;
+  throw new GradshapeError(
+    'RUN_CHANGED',
+    `run.json in ${out} says ε = ${epsilon} after epoch ${last.epoch}, and with its δ = ${formatUpperBound(settings.delta)} and accountant ${settings.accountant} that is ${expected}: it was ` +
+      'changed since. Expected it as the run wrote it; for another δ, start a new run.',
+  );
 }
 
 interface RunData {

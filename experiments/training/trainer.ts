@@ -37,6 +37,8 @@ export interface TrainingPrivacy {
   readonly noiseMultiplier: number;
   /** On the sum of a batch's clipped gradients. */
   readonly noiseStd: number;
+  /** What the first epochs spend, by the run's accountant. */
+  epsilonAfter(epochs: number): number;
   /** What has been promised so far. */
   statement(): PrivacyStatement;
 }
