@@ -14,6 +14,7 @@ import { dense, sequential, sgd, train } from 'gradshape/nn';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { throwsCode } from './engine-helpers.js';
+import { lying } from './lying-rule.js';
 
 const engine = createEngineSync();
 const count = 400;
@@ -45,7 +46,7 @@ function isNotPrivate(run: PrivateTraining, why: RegExp, at = delta): void {
 }
 
 test('a training that an audit refuted is not private, from before its first step on, nor after a resume', () => {
-  const shaper = () => ({ ...flatClipping({ clipNorm: 3 }), bound: () => 1 });
+  const shaper = () => lying(flatClipping({ clipNorm: 3 }), 1);
   const run = training({ audit: true, shaper: shaper() });
   isNotPrivate(run, /^Not private: an audit refuted it/);
   run.next();
