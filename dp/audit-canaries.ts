@@ -55,12 +55,18 @@ export interface CanaryAuditOptions {
 export interface CanaryFinding {
   /**
    * `noise`: each canary has a coordinate of its own. `positions`: the canary's positions cancel, and it may change nothing.
-   * `sampling`: draws that others know.
+   * `pairs`: a canary against one other example. `repeats`: noise that another step made in the same way has, too, or that returns in a
+   * later step or on other coordinates. `sampling`: draws that others know, or that are not independent.
    */
   readonly kind: Finding['kind'];
   readonly epsilonLowerBound: number;
   /** The bound that perfect guesses would have proved. */
   readonly ceiling: number;
+  /**
+   * What must be more than is allowed, or the audit can't decide: for `noise`, what half of the noise, or clipping at 2 C, would have proved
+   * in 95 of 100 audits; for the others, the ceiling.
+   */
+  readonly needed: number;
 }
 
 /** A bound by counting right guesses. */
@@ -126,7 +132,7 @@ export function auditCanaries(options: CanaryAuditOptions): CanaryAuditResult {
   const { steps = makeSampler ? stepsFor(mu!, confidence, drawn) : 1 } = options;
   const { findings, played } = examine({
     ...options,
-    ...{ canaries, steps, confidence, claim: event, mu: mu ?? 1 },
+    ...{ canaries, steps, confidence, claim: event, mu: mu ?? 1, ownNoise: true },
     ...(makeSampler && { makeSampler: () => makeSampler(canaries) }),
   });
   const epsilonOf = (one: PrivacyEvent | null): number =>
@@ -135,12 +141,12 @@ export function auditCanaries(options: CanaryAuditOptions): CanaryAuditResult {
       : pldAccountant()
           .step(one, makeSampler ? 1 : steps)
           .epsilon(delta).epsilon;
-  const inEpsilon = findings.map(({ kind, proved, ceiling }) => ({
-    ...{ kind, epsilonLowerBound: epsilonOf(proved), ceiling: epsilonOf(ceiling) },
+  const inEpsilon = findings.map(({ kind, proved, ceiling, needed }) => ({
+    ...{ kind, epsilonLowerBound: epsilonOf(proved), ceiling: epsilonOf(ceiling), needed: epsilonOf(needed) },
   }));
   const bounds = {
     epsilonLowerBound: Math.max(...inEpsilon.map((finding) => finding.epsilonLowerBound)),
-    ceiling: Math.max(...inEpsilon.map((finding) => finding.ceiling)),
+    ceiling: Math.max(...inEpsilon.map(({ kind, ceiling }) => (kind === 'repeats' ? 0 : ceiling))),
   };
   const { allowedEpsilon = claim === undefined ? null : epsilonOf(claim) } = options;
   const audit = { canaries, guesses, correct: correctGuesses(played, guesses) };

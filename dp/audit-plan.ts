@@ -79,6 +79,10 @@ export function auditPlan(plan: PrivacyPlan, options: PlanAuditOptions): PlanAud
   const restore = (): void => {
     if (state !== undefined) shaper.loadState?.(state);
   };
+  const sameAsFirst = (step: number): boolean =>
+    step < plan.steps &&
+    shaper.bound(step) === shaper.bound(0) &&
+    valueAt('noiseMultiplier', plan.noiseMultiplier, step) === noiseMultiplier;
   const makeStep = (params: Parameters) => {
     const step = privateStep({
       ...{ params, optimizer: sgd({ learningRate: 1 }), shaper, noiseMultiplier, noise: secureNoise() },
@@ -87,9 +91,9 @@ export function auditPlan(plan: PrivacyPlan, options: PlanAuditOptions): PlanAud
     const { finish } = step;
     step.finish = (update) => {
       finish.call(step, update);
-      // The next one is the first again, with the bound that it had.
-      step.step = 0;
       restore();
+      // Where the plan changes with time, the next one is the first again.
+      if (!sameAsFirst(step.step)) step.step = 0;
     };
     return step;
   };
@@ -159,8 +163,8 @@ function concluded(
       ? 0
       : createAccountant(accountant, phasesAs(phases, claim, proved)).epsilon(delta).epsilon;
   const renyi = (proved: PrivacyEvent | null): number => epsilonOf(proved, 'rdp');
-  const kinds = findings.map(({ kind, proved, ceiling }) => ({
-    ...{ kind, proved, epsilonLowerBound: renyi(proved), ceiling: renyi(ceiling) },
+  const kinds = findings.map(({ kind, proved, ceiling, needed }) => ({
+    ...{ kind, proved, epsilonLowerBound: renyi(proved), ceiling: renyi(ceiling), needed: renyi(needed) },
   }));
   const best = kinds.reduce((a, b) => (b.epsilonLowerBound > a.epsilonLowerBound ? b : a));
   const lowerBound = once(() => epsilonOf(best.proved));
@@ -232,6 +236,8 @@ function inWords(audit: PlanAudit, kind: Finding['kind']): string {
 const faults: Record<Finding['kind'], string> = {
   noise: 'canaries with a coordinate of their own',
   positions: 'canaries whose positions cancel',
+  pairs: 'canaries in batches of two',
+  repeats: 'noise that others can know',
   sampling: 'draws that others can know',
 };
 
