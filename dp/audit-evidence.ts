@@ -100,12 +100,7 @@ export class Observations {
 }
 
 /** The bound on μ if such a part of the guesses on either side were right, or so many standard errors less. */
-function muFrom(
-  right: number,
-  { inside, outside }: Scores,
-  confidence: number,
-  errors: number,
-): number {
+function muFrom(right: number, { inside, outside }: Scores, confidence: number, errors: number): number {
   const rightOf = (n: number): number =>
     Math.max(0, Math.floor(n * right - errors * Math.sqrt(n * right * (1 - right))));
   const [positives, negatives] = [inside.length, outside.length];

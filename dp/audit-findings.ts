@@ -94,7 +94,12 @@ export function examine(examination: Examination): Findings {
   if (examination.ownNoise) {
     // Nothing hides an example from somebody who knows the noise.
     const none = withRate({ ...claim, noiseMultiplier: 0 }, least);
-    findings.push({ kind: 'repeats', proved: noiseRepeats(examination, seed) ? none : null, ceiling: none, needed: none });
+    findings.push({
+      kind: 'repeats',
+      proved: noiseRepeats(examination, seed) ? none : null,
+      ceiling: none,
+      needed: none,
+    });
   }
   if (sampled) {
     const known = drawn!.knownRate;

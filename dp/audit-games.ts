@@ -33,7 +33,7 @@ interface Sizes {
 }
 
 function sizesFor({ bound: C }: Audited): Sizes {
-  if (C === undefined) return { within: [0.01, 100], above: [100, 1e8], witness: 1e6, cancelling: 1e12 };
+  if (C === undefined) return { within: [0.1, 100], above: [100, 1e8], witness: 1e6, cancelling: 1e12 };
   return { within: [0.98 * C, 0.98 * C], above: [2.5 * C, 1e6 * C], witness: 0.98 * C, cancelling: 1e12 * C };
 }
 

@@ -44,7 +44,9 @@ const sameNoise = (a: Float32Array, b: Float32Array): boolean =>
 
 /** Whether far more pairs of coordinates agree in all updates than would if updates were independent of each other. */
 function copies(updates: readonly Float32Array[]): boolean {
-  const whole = Array.from(updates[0]!.keys()).filter((i) => updates.every((update) => !Number.isNaN(update[i])));
+  const whole = Array.from(updates[0]!.keys()).filter((i) =>
+    updates.every((update) => !Number.isNaN(update[i])),
+  );
   const pairs = (keyOf: (i: number) => string | number): number => {
     const seen = new Map<string | number, number>();
     let agree = 0;

@@ -71,7 +71,6 @@ export interface Engine {
   settings: Pick<AccountantState, 'conversion' | 'orders'>;
 }
 
-
 /** How many releases `count` times an event, or a phase with steps of its own, are. */
 function releases(event: PrivacyEvent | PrivacyPhase, count: number): number {
   checkSteps(count, 'count');

@@ -17,7 +17,7 @@ export function observationsNeeded(mu: number, confidence: number): number {
 
 /** The same where each takes a step of its own: as many as there is time for. */
 export function pairsNeeded(mu: number): number {
-  return Math.min(Math.max(150, (10.5 / mu) ** 2), 450);
+  return Math.min(Math.max(150, (12 / mu) ** 2), 576);
 }
 
 /** The same where a fault's effect is four times the claimed one, or more. */
