@@ -134,7 +134,7 @@ interface Sorted {
 
 function readHalf(half: Scores, read: (score: number, centre: number) => number, centre: number): Sorted {
   const sorted = (scores: readonly number[]): Float64Array =>
-    Float64Array.from(scores, (score) => read(score, centre)).sort();
+    new Float64Array(scores.map((score) => read(score, centre))).sort();
   return { inside: sorted(half.inside), outside: sorted(half.outside) };
 }
 
@@ -163,7 +163,10 @@ const cutsTried = 64;
  * scores, and then around the best of them.
  */
 function bestCut({ inside, outside }: Sorted, z: number): Pick<Choice, 'cut' | 'value'> {
-  const scores = Float64Array.from([...inside, ...outside]).sort();
+  const scores = new Float64Array(inside.length + outside.length);
+  scores.set(inside);
+  scores.set(outside, inside.length);
+  scores.sort();
   const reached = (cut: number): number => {
     const tpr = wilson(atLeast(inside, cut) / inside.length, inside.length, -z);
     const fpr = wilson(atLeast(outside, cut) / outside.length, outside.length, z);

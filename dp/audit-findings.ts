@@ -4,6 +4,7 @@ import type { Evidence } from './audit-evidence.js';
 import {
   type Audited,
   lotCoordinates,
+  measurePairs,
   type OwnCoordinates,
   playCancellingPositions,
   playOwnCoordinates,
@@ -26,6 +27,8 @@ export interface Examination extends Audited {
   readonly coordinates?: number;
   /** Whether the step brings its noise: then it is looked at, too. */
   readonly ownNoise?: boolean;
+  /** The step with noise 0, whose update is the sum of gradients: then what pairs do is measured, by its `bound`, and not guessed. */
+  readonly makeStepWithoutNoise?: Audited['makeStep'];
   /** Makes the sampler; without it all canaries take part in all steps, and the steps are audited together. */
   readonly makeSampler?: () => Sampler;
 }
@@ -71,16 +74,12 @@ export function examine(examination: Examination): Findings {
   const perStep = mu / together;
   const lots = lotsFor(perStep, each);
   const positions = playCancellingPositions(examination, { lots, seed }).evidence(each, perStep);
-  const pairs = playPairs(examination, { steps: Math.ceil(4 * pairsNeeded(perStep)), seed });
-  const pair = [pairs.moved, pairs.spread]
-    .map((observations) => observations.evidence(1 - (1 - each) / 2, perStep))
-    .reduce((a, b) => (b.mu > a.mu ? b : a));
   const event = (muOfStep: number, least: number): PrivacyEvent | null =>
     muOfStep > 0 && least > 0
       ? withRate({ ...claim, noiseMultiplier: muOf(claim, 1) / muOfStep }, least)
       : null;
   const least = sampled ? drawn!.rate : 1;
-  const finding = (kind: Finding['kind'], { mu, ceiling, halved }: Evidence, over = 1): Finding => ({
+  const finding = (kind: Finding['kind'], { mu, ceiling, halved }: Proof, over = 1): Finding => ({
     kind,
     proved: event(mu / over, least),
     ceiling: event(ceiling / over, least),
@@ -89,7 +88,7 @@ export function examine(examination: Examination): Findings {
   const findings: Finding[] = [
     finding('noise', own, together),
     finding('positions', positions),
-    finding('pairs', pair),
+    finding('pairs', pairEvidence(examination, perStep, each)),
   ];
   if (examination.ownNoise) {
     // Nothing hides an example from somebody who knows the noise.
@@ -107,6 +106,26 @@ export function examine(examination: Examination): Findings {
     findings.push({ kind: 'sampling', proved: event(own.mu, known), ceiling, needed: ceiling });
   }
   return { played, findings };
+}
+
+type Proof = Omit<Evidence, 'counts'>;
+
+/** Rounding, of a rule that keeps its bound, is far below this. */
+const beyondRounding = 1.01;
+
+function pairEvidence(
+  examination: Examination,
+  claimed: number,
+  confidence: number,
+): Omit<Evidence, 'counts'> {
+  const { makeStepWithoutNoise: makeStep, bound, seed } = examination;
+  if (makeStep !== undefined) {
+    const mu = measurePairs({ ...examination, makeStep }) / bound! / examination.claim.noiseMultiplier;
+    return { mu: mu > beyondRounding * claimed ? mu : 0, ceiling: Infinity, halved: Infinity };
+  }
+  const { moved, spread } = playPairs(examination, { steps: Math.ceil(4 * pairsNeeded(claimed)), seed });
+  const [a, b] = [moved, spread].map((seen) => seen.evidence(1 - (1 - confidence) / 2, claimed));
+  return a!.mu > b!.mu ? a! : b!;
 }
 
 /** One kind that finds a fault is enough for a verdict; that there is none is for all of them to say. */

@@ -295,6 +295,36 @@ export function playPairs(
   return { moved, spread };
 }
 
+/** Sizes of canaries that are tried. */
+const pairsMeasured = 8;
+
+/** The most that a canary moves the update of such a pair, for a step without noise whose update is the sum. */
+export function measurePairs(audited: Audited): number {
+  const sizes = sizesFor(audited);
+  const params = weightFor(audited, 1, 'matmul');
+  const start = new Float32Array(1);
+  const step = audited.makeStep(params);
+  const movedBy = (pushes: readonly number[]): number => {
+    const batch = pushes.map((push) => pushingOne(0, push, 1, 1));
+    accumulate(audited, step, 1, 'matmul', batch);
+    step.finish();
+    const [moved] = params.values();
+    params.load(start);
+    return moved!;
+  };
+  let most = 0;
+  try {
+    for (let k = 0; k < pairsMeasured; k++) {
+      const alone = movedBy([-sizes.witness]);
+      most = Math.max(most, Math.abs(movedBy([-sizes.witness, sizeOf(k, sizes).norm]) - alone));
+    }
+  } finally {
+    step.free();
+    params.free();
+  }
+  return most;
+}
+
 /** Rows and columns of the weight on which cancelling canaries are placed. */
 const positionsSide = 8;
 export const lotCoordinates = positionsSide * positionsSide;

@@ -5,7 +5,7 @@ import type { PrivacyEvent } from './accounting/index.js';
 import type { Sampler } from './sampling.js';
 
 /** So many lots are looked at, at least; and so many compared with each other. */
-const fewestLots = 16;
+const fewestLots = 8;
 const mostCompared = 16;
 /** Draws foretold by a twin: whether these are true shows soon. */
 const enoughPredicted = 300;

@@ -21,11 +21,9 @@ export function auditVerdict(
 
 /** @throws GradshapeError EPSILON_OUT_OF_RANGE */
 export function checkAllowedEpsilon(epsilon: number): void {
-  if (epsilon >= 0) return;
-  throw new GradshapeError(
-    'EPSILON_OUT_OF_RANGE',
-    `allowedEpsilon must be a number ≥ 0; given: ${String(epsilon)}.`,
-  );
+  if (typeof epsilon === 'number' && epsilon >= 0) return;
+  const given = typeof epsilon === 'string' ? `'${epsilon}'` : String(epsilon);
+  throw new GradshapeError('EPSILON_OUT_OF_RANGE', `allowedEpsilon must be a number ≥ 0; given: ${given}.`);
 }
 
 function checkCounts(part: number, total: number, partName: string, totalName: string): void {
@@ -81,9 +79,9 @@ export function clopperPearson(
 }
 
 export function checkAuditDelta(delta: number): void {
-  if (!(delta >= 0 && delta < 1)) {
-    throw new GradshapeError('DELTA_OUT_OF_RANGE', `delta must be in [0, 1); given: ${delta}.`);
-  }
+  if (typeof delta === 'number' && delta >= 0 && delta < 1) return;
+  const given = typeof delta === 'string' ? `'${delta}'` : String(delta);
+  throw new GradshapeError('DELTA_OUT_OF_RANGE', `delta must be a number in [0, 1); given: ${given}.`);
 }
 
 export interface AttackCounts {
