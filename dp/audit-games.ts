@@ -10,6 +10,7 @@ import {
   type Tensor,
 } from '../engine/index.js';
 import type { TrainingStep } from '../nn/index.js';
+import { sizeBetween } from './accounting/audit-size.js';
 import { Observations, ungrouped } from './audit-evidence.js';
 
 /** What is audited: a step, made for any parameters. */
@@ -46,10 +47,9 @@ interface Size {
 /** The k-th canary's size: every eighth is within; logarithms are spread evenly. */
 function sizeOf(k: number, { within, above }: Sizes): Size {
   const part = (k * 0.6180339887498949) % 1;
-  const between = ([from, to]: readonly [number, number]): number => from * (to / from) ** part;
   return k % 8 === 7
-    ? { norm: between(within), group: 0 }
-    : { norm: between(above), group: 1 + Math.floor(3 * part) };
+    ? { norm: sizeBetween(within, part), group: 0 }
+    : { norm: sizeBetween(above, part), group: 1 + Math.floor(3 * part) };
 }
 
 /** An example whose gradient is Σ_t rows[t]ᵀ · columns[t], of rows and columns [side]: only what is not 0 is named. */
@@ -251,7 +251,7 @@ function medianOfSome(values: Float32Array, count: number): number {
 const pairSide = 8;
 
 export interface Pairs {
-  /** What the canary's coordinate became, and the length of all others, which are noise alone. */
+  /** What the canary's coordinate became, and the squared length of all others, which are noise alone. */
   readonly moved: Observations;
   readonly spread: Observations;
 }
@@ -285,7 +285,10 @@ export function playPairs(
       const values = params.values();
       moved.add(isIn, values[at]!);
       values[at] = 0;
-      spread.add(isIn, Math.hypot(...values));
+      spread.add(
+        isIn,
+        values.reduce((square, x) => square + x * x, 0),
+      );
       params.load(start);
     }
   } finally {

@@ -1,6 +1,6 @@
 /** Whether a sampler's lots are drawn as it is claimed: at the rate, independently, and unknown to others. */
 import { GradshapeError } from '../engine/index.js';
-import { proportionLowerBound } from './accounting/audit.js';
+import { hoeffding, proportionLowerBound } from './accounting/audit.js';
 import type { PrivacyEvent } from './accounting/index.js';
 import type { Sampler } from './sampling.js';
 
@@ -100,11 +100,4 @@ function rarity(lots: readonly Int32Array[], count: number, rate: number | null)
   }
   if (rate !== null) for (const lot of lots) test(lot.length, count, rate);
   return Math.min(1, tests * least);
-}
-
-/** An upper bound on the probability of `seen` or more, or fewer, of N trials, that are right with probability p in the mean. */
-function hoeffding(seen: number, trials: number, p: number): number {
-  const part = seen / trials;
-  const term = (a: number, b: number): number => (a === 0 ? 0 : a * Math.log(a / b));
-  return Math.exp(-trials * (term(part, p) + term(1 - part, 1 - p)));
 }

@@ -215,7 +215,7 @@ const publicOrder = ({ rate, fresh = fromSystem }: Setting, count: number): Samp
 
 export const faults: readonly Fault[] = [
   { name: 'honest', share: 0.05, audit: honest },
-  { name: 'honest, made by hand', share: 0.05, runs: 5, audit: handMade({}) },
+  { name: 'honest, made by hand', share: 0.05, runs: 4, audit: handMade({}) },
   { name: 'no noise', share: 0.95, audit: stepWith(() => ({ noiseMultiplier: 0 })) },
   { name: 'noise halved', share: 0.95, audit: stepWith((sigma) => ({ noiseMultiplier: sigma / 2 })) },
   {
@@ -229,55 +229,55 @@ export const faults: readonly Fault[] = [
     audit: stepWith((sigma) => ({ clipNorm: Infinity, noiseStd: sigma * clipNorm })),
   },
   { name: 'cancelling positions', share: 0.95, audit: handMade({ inPlace: true }) },
-  { name: "the batch's sum is clipped", share: 0.95, runs: 4, audit: handMade({ clipSum: true }) },
+  { name: "the batch's sum is clipped", share: 0.95, runs: 2, audit: handMade({ clipSum: true }) },
   {
     name: 'clips above 100 C only',
     share: 0.95,
-    runs: 4,
+    runs: 2,
     audit: handMade({ weight: (n) => (n > 100 ? 1 / n : 1) }),
   },
   {
     name: 'clips below 10,000 C only',
     share: 0.95,
-    runs: 4,
+    runs: 2,
     audit: handMade({ weight: (n) => (n < 1e4 ? clip(n) : 1) }),
   },
   {
     name: 'clips in step 0 only',
     share: 0.95,
-    runs: 4,
+    runs: 2,
     audit: handMade({ weight: (n, step) => (step === 0 ? clip(n) : 1) }),
   },
   {
     name: 'second half of the noise is the first',
     share: 0.95,
-    runs: 4,
+    runs: 2,
     audit: handMade({ spoil: (z, i) => z[i % Math.ceil(z.length / 2)]! }),
   },
   {
     name: 'noise in equal pairs',
     share: 0.95,
-    runs: 4,
+    runs: 2,
     audit: handMade({ spoil: (z, i) => z[i - (i % 2)]! }),
   },
   {
     name: 'no noise on 1 % of coordinates',
     share: 0.95,
-    runs: 4,
+    runs: 2,
     audit: handMade({ spoil: (z, i) => (i % 100 === 0 ? 0 : z[i]!) }),
   },
-  { name: 'divides by the drawn batch', share: 0.95, runs: 4, audit: handMade({ byBatch: true }) },
+  { name: 'divides by the drawn batch', share: 0.95, runs: 2, audit: handMade({ byBatch: true }) },
   {
     name: 'noise from a known seed',
     share: 0.95,
-    runs: 4,
+    runs: 2,
     audit: (s) => handMade({ noise: seededNoise(7) })(s),
   },
   { name: 'public order', share: 0.8, sampledOnly: true, audit: drawnBy(publicOrder) },
   {
     name: 'public order, said to be secret',
     share: 0.8,
-    runs: 5,
+    runs: 4,
     sampledOnly: true,
     audit: drawnBy((setting, count) => ({
       ...publicOrder(setting, count),
@@ -288,7 +288,7 @@ export const faults: readonly Fault[] = [
   {
     name: 'one lot in each step',
     share: 0.8,
-    runs: 5,
+    runs: 4,
     sampledOnly: true,
     audit: drawnBy(({ engine, rate, fresh = fromSystem }, count) => {
       const sampler = fresh.poisson({ engine, count, samplingRate: rate });
@@ -299,7 +299,7 @@ export const faults: readonly Fault[] = [
   {
     name: 'draws from a known seed',
     share: 0.8,
-    runs: 5,
+    runs: 4,
     sampledOnly: true,
     audit: drawnBy(({ engine, rate }, count) =>
       poissonSampler({ engine, count, samplingRate: rate, seed: 7 }),

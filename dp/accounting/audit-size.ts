@@ -17,10 +17,15 @@ export function observationsNeeded(mu: number, confidence: number): number {
 
 /** The same where each takes a step of its own: as many as there is time for. */
 export function pairsNeeded(mu: number): number {
-  return Math.min(Math.max(150, (12 / mu) ** 2), 576);
+  return Math.min(Math.max(220, (12 / mu) ** 2), 576);
 }
 
 /** The same where a fault's effect is four times the claimed one, or more. */
 export function observationsOfCoarseFaults(mu: number, confidence: number): number {
   return Math.max(128, (4 / mu) ** 2, perfectGuesses(mu, confidence));
+}
+
+/** A size between two others, at such a part of the way of their logarithms. */
+export function sizeBetween([from, to]: readonly [number, number], part: number): number {
+  return from * (to / from) ** part;
 }

@@ -59,6 +59,13 @@ export function proportionUpperBound(successes: number, trials: number, alpha: n
   return 1 - proportionLowerBound(trials - successes, trials, alpha);
 }
 
+/** An upper bound on the probability of `seen` or more, or fewer, of N trials, that are right with probability p in the mean. */
+export function hoeffding(seen: number, trials: number, p: number): number {
+  const part = seen / trials;
+  const term = (a: number, b: number): number => (a === 0 ? 0 : a * Math.log(a / b));
+  return Math.exp(-trials * (term(part, p) + term(1 - part, 1 - p)));
+}
+
 /**
  * The exact (Clopper–Pearson 1934) confidence interval of a proportion.
  * @param confidence in (0, 1), default 0.95; each side is missed with probability (1 − confidence)/2
