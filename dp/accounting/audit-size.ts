@@ -17,7 +17,7 @@ export function observationsNeeded(mu: number, confidence: number): number {
 
 /** The same where each takes a step of its own: as many as there is time for. */
 export function pairsNeeded(mu: number): number {
-  return Math.min(Math.max(220, (12 / mu) ** 2), 576);
+  return Math.min(Math.max(300, (14 / mu) ** 2), 784);
 }
 
 /** The same where a fault's effect is four times the claimed one, or more. */
