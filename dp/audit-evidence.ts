@@ -1,11 +1,20 @@
 import { type AttackCounts, gaussianMuLowerBound } from './accounting/index.js';
-import { normalQuantile } from './accounting/special-functions.js';
+import { normalCdf, normalQuantile } from './accounting/special-functions.js';
 
-/** Scores of canaries that took part, and of those that didn't. */
+/** Groups of canaries, by size, that are guessed at together; and observations that go with each of them. */
+const together: readonly (readonly number[])[] = [[1, 2, 3], [0], [1], [2], [3]];
+export const ungrouped = 4;
+
+/** Scores of canaries that took part, and of those that didn't, by group. */
 interface Half {
-  readonly inside: number[];
-  readonly outside: number[];
+  readonly inside: readonly number[][];
+  readonly outside: readonly number[][];
 }
+
+const emptyHalf = (): Half => ({
+  inside: Array.from({ length: ungrouped + 1 }, () => []),
+  outside: Array.from({ length: ungrouped + 1 }, () => []),
+});
 
 /** What independent observations prove about μ, for a step whose trade-off curve is a Gaussian's. */
 export interface Evidence {
@@ -15,6 +24,8 @@ export interface Evidence {
   readonly mu: number;
   /** What perfect guesses would have proved. */
   readonly ceiling: number;
+  /** What would have been proved, in 95 of 100 audits, if canaries had twice the effect that is claimed. */
+  readonly halved: number;
 }
 
 /** How scores are read: included canaries score high, low, or far from the others. */
@@ -28,52 +39,92 @@ const readings: readonly ((score: number, centre: number) => number)[] = [
 const beyond = Number.MAX_VALUE / 4;
 
 /**
- * Collects what an audit's canaries score. Every other one, on either side, serves to choose how to guess: the reading, and the score
- * from which a canary is taken to have been there. The rest are guessed at so, and counted. So the guesses' errors are binomial, and
+ * Collects what an audit's canaries score. Every other one, on either side, serves to choose how to guess: at which sizes, the
+ * reading, and the score from which a canary is taken to have been there. The rest are guessed at so, and counted. So the guesses' errors are binomial, and
  * the bound on μ exact, whatever was chosen.
  */
 export class Observations {
-  readonly #halves: readonly [Half, Half] = [
-    { inside: [], outside: [] },
-    { inside: [], outside: [] },
-  ];
-  readonly #seen = { inside: 0, outside: 0 };
+  readonly #halves: readonly [Half, Half] = [emptyHalf(), emptyHalf()];
 
   /** A score that is not a finite number is as far out as can be. */
-  add(inside: boolean, score: number): void {
-    const side = inside ? 'inside' : 'outside';
+  add(inside: boolean, score: number, group = ungrouped): void {
     const value = Number.isNaN(score) ? beyond : Math.min(Math.max(score, -beyond), beyond);
-    this.#halves[(this.#seen[side]++ % 2) as 0 | 1][side].push(value);
+    const [first, second] = this.#halves.map((half) => half[inside ? 'inside' : 'outside'][group]!);
+    (first!.length > second!.length ? second! : first!).push(value);
   }
 
-  /** @param confidence that the bound on μ is right */
-  evidence(confidence: number): Evidence {
+  /**
+   * @param confidence that the bound on μ is right
+   * @param claimed the μ that is claimed
+   */
+  evidence(confidence: number, claimed: number): Evidence {
     const [first, second] = this.#halves;
-    if (second.inside.length === 0 || second.outside.length === 0) {
-      const counts = { positives: 0, truePositives: 0, negatives: 0, falsePositives: 0 };
-      return { counts, mu: 0, ceiling: 0 };
-    }
-    const centre = median(first.outside);
     const z = -normalQuantile((1 - confidence) / 2);
-    const cuts = readings.map((read) => bestCut(readHalf(first, read, centre), z));
-    const best = cuts.reduce((a, b, i) => (b.value > cuts[a]!.value ? i : a), 0);
-    const { inside, outside } = readHalf(second, readings[best]!, centre);
-    const positives = inside.length;
-    const negatives = outside.length;
-    const { cut } = cuts[best]!;
+    let best: (Choice & { readonly groups: readonly number[] }) | undefined;
+    for (const groups of together) {
+      const half = halfOf(first, groups);
+      const { inside, outside } = half;
+      if (inside.length === 0 || outside.length === 0) continue;
+      // Where there are no groups, all choices of them are the same.
+      if (best !== undefined && groups.every((group) => first.inside[group]!.length === 0)) continue;
+      const centre = median(outside);
+      for (const read of readings) {
+        const choice = bestCut(readHalf(half, read, centre), z);
+        if (best === undefined || choice.value > best.value)
+          best = { ...choice, groups, read: (score) => read(score, centre) };
+      }
+    }
+    const counted = halfOf(second, best?.groups ?? []);
+    const [positives, negatives] = [counted.inside.length, counted.outside.length];
+    if (best === undefined || positives === 0 || negatives === 0) {
+      const counts = { positives: 0, truePositives: 0, negatives: 0, falsePositives: 0 };
+      return { counts, mu: 0, ceiling: 0, halved: 0 };
+    }
+    const { cut, read } = best;
+    const calls = (scores: readonly number[]): number => scores.filter((score) => read(score) >= cut).length;
     const counts: AttackCounts = {
       positives,
-      truePositives: atLeast(inside, cut),
+      truePositives: calls(counted.inside),
       negatives,
-      falsePositives: atLeast(outside, cut),
+      falsePositives: calls(counted.outside),
     };
-    const perfect = { positives, truePositives: positives, negatives, falsePositives: 0 };
+    const usual = halfOf(second, together[0]!);
     return {
       counts,
       mu: gaussianMuLowerBound(counts, { confidence }),
-      ceiling: gaussianMuLowerBound(perfect, { confidence }),
+      ceiling: muFrom(1, usual, confidence, 0),
+      // Half-way between the two; both rates 1.3 standard errors worse, which less than 5 % of audits are in their sum.
+      halved: muFrom(normalCdf(claimed), usual, confidence, 1.3),
     };
   }
+}
+
+/** The bound on μ if such a part of the guesses on either side were right, or so many standard errors less. */
+function muFrom(right: number, { inside, outside }: Scores, confidence: number, errors: number): number {
+  const rightOf = (n: number): number =>
+    Math.max(0, Math.floor(n * right - errors * Math.sqrt(n * right * (1 - right))));
+  const [positives, negatives] = [inside.length, outside.length];
+  if (positives === 0 || negatives === 0) return 0;
+  const counts = { positives, truePositives: rightOf(positives), negatives };
+  return gaussianMuLowerBound({ ...counts, falsePositives: negatives - rightOf(negatives) }, { confidence });
+}
+
+interface Scores {
+  readonly inside: readonly number[];
+  readonly outside: readonly number[];
+}
+
+const halfOf = (half: Half, groups: readonly number[]): Scores => {
+  const of = (scores: readonly number[][]): number[] =>
+    [...groups, ungrouped].flatMap((group) => scores[group]!);
+  return { inside: of(half.inside), outside: of(half.outside) };
+};
+
+/** How to guess: the cut that a score must reach, as it is read. */
+interface Choice {
+  readonly cut: number;
+  readonly value: number;
+  readonly read: (score: number) => number;
 }
 
 interface Sorted {
@@ -81,9 +132,9 @@ interface Sorted {
   readonly outside: Float64Array;
 }
 
-function readHalf(half: Half, read: (score: number, centre: number) => number, centre: number): Sorted {
+function readHalf(half: Scores, read: (score: number, centre: number) => number, centre: number): Sorted {
   const sorted = (scores: readonly number[]): Float64Array =>
-    Float64Array.from(scores, (score) => read(score, centre)).sort();
+    new Float64Array(scores.map((score) => read(score, centre))).sort();
   return { inside: sorted(half.inside), outside: sorted(half.outside) };
 }
 
@@ -111,8 +162,11 @@ const cutsTried = 64;
  * where noise is Gaussian; another cut must seem better by more than chance makes one of many: they are tried at every 64th part of the
  * scores, and then around the best of them.
  */
-function bestCut({ inside, outside }: Sorted, z: number): { cut: number; value: number } {
-  const scores = Float64Array.from([...inside, ...outside]).sort();
+function bestCut({ inside, outside }: Sorted, z: number): Pick<Choice, 'cut' | 'value'> {
+  const scores = new Float64Array(inside.length + outside.length);
+  scores.set(inside);
+  scores.set(outside, inside.length);
+  scores.sort();
   const reached = (cut: number): number => {
     const tpr = wilson(atLeast(inside, cut) / inside.length, inside.length, -z);
     const fpr = wilson(atLeast(outside, cut) / outside.length, outside.length, z);
@@ -129,7 +183,7 @@ function bestCut({ inside, outside }: Sorted, z: number): { cut: number; value: 
       if (value > near.value) near = { at, value };
       if (value > best.value) best = { cut, value };
     }
-    if (stride === 1) return best;
+    if (stride === 1) return { cut: best.cut, value: reached(best.cut) };
     from = Math.max(1, near.at - stride);
     to = Math.min(scores.length - 1, near.at + stride);
   }

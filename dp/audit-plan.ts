@@ -1,4 +1,4 @@
-import { type Engine, GradshapeError, type Parameters, type Strategy } from '../engine/index.js';
+import { Engine, GradshapeError, type Parameters, type Strategy } from '../engine/index.js';
 import { sgd } from '../nn/index.js';
 import {
   type AuditVerdict,
@@ -67,6 +67,12 @@ export interface PlanAudit {
  * epsilonLowerBound < allowedEpsilon // true
  */
 export function auditPlan(plan: PrivacyPlan, options: PlanAuditOptions): PlanAudit {
+  if (!(options?.engine instanceof Engine) || typeof plan?.releasedBy !== 'function') {
+    throw new GradshapeError(
+      'AUDIT_INVALID',
+      'auditPlan: expected a plan, from privacyPlan, and { engine }, from createEngine.',
+    );
+  }
   const { engine, strategy = 'ghost', delta = 1e-5, confidence = 0.95 } = options;
   const { seed = crypto.getRandomValues(new Uint32Array(1))[0]! } = options;
   checkDelta(delta);
@@ -79,17 +85,27 @@ export function auditPlan(plan: PrivacyPlan, options: PlanAuditOptions): PlanAud
   const restore = (): void => {
     if (state !== undefined) shaper.loadState?.(state);
   };
-  const makeStep = (params: Parameters) => {
+  const sameAsFirst = (step: number): boolean =>
+    step < plan.steps &&
+    shaper.bound(step) === shaper.bound(0) &&
+    valueAt('noiseMultiplier', plan.noiseMultiplier, step) === noiseMultiplier;
+  const makeStepWith = (sigma: number, expectedBatchSize: number) => (params: Parameters) => {
     const step = privateStep({
-      ...{ params, optimizer: sgd({ learningRate: 1 }), shaper, noiseMultiplier, noise: secureNoise() },
-      ...{ expectedBatchSize: batchSize, strategy },
+      ...{
+        params,
+        optimizer: sgd({ learningRate: 1 }),
+        shaper,
+        noiseMultiplier: sigma,
+        noise: secureNoise(),
+      },
+      ...{ expectedBatchSize, strategy },
     });
     const { finish } = step;
     step.finish = (update) => {
       finish.call(step, update);
-      // The next one is the first again, with the bound that it had.
-      step.step = 0;
       restore();
+      // Where the plan changes with time, the next one is the first again.
+      if (!sameAsFirst(step.step)) step.step = 0;
     };
     return step;
   };
@@ -98,7 +114,9 @@ export function auditPlan(plan: PrivacyPlan, options: PlanAuditOptions): PlanAud
   const placed = Math.min(Math.ceil(batchSize) + 32, mostPlaced);
   try {
     const { findings } = examine({
-      ...{ engine, makeStep, claim, mu, seed, confidence, bound: shaper.bound(0)! },
+      makeStep: makeStepWith(noiseMultiplier, batchSize),
+      makeStepWithoutNoise: makeStepWith(0, 1),
+      ...{ engine, claim, mu, seed, confidence, bound: shaper.bound(0)! },
       canaries: datasetSize,
       coordinates: 2 * placed,
       steps: stepsFor(mu, confidence, Math.min(batchSize, placed)),
@@ -159,8 +177,8 @@ function concluded(
       ? 0
       : createAccountant(accountant, phasesAs(phases, claim, proved)).epsilon(delta).epsilon;
   const renyi = (proved: PrivacyEvent | null): number => epsilonOf(proved, 'rdp');
-  const kinds = findings.map(({ kind, proved, ceiling }) => ({
-    ...{ kind, proved, epsilonLowerBound: renyi(proved), ceiling: renyi(ceiling) },
+  const kinds = findings.map(({ kind, proved, ceiling, needed }) => ({
+    ...{ kind, proved, epsilonLowerBound: renyi(proved), ceiling: renyi(ceiling), needed: renyi(needed) },
   }));
   const best = kinds.reduce((a, b) => (b.epsilonLowerBound > a.epsilonLowerBound ? b : a));
   const lowerBound = once(() => epsilonOf(best.proved));
@@ -213,26 +231,26 @@ function phasesAs(
 }
 
 function inWords(audit: PlanAudit, kind: Finding['kind']): string {
-  const { epsilonLowerBound, ceiling, verdict, delta, confidence, steps } = audit;
-  const number = steps.toLocaleString('en');
+  const { epsilonLowerBound, verdict, delta, confidence, steps } = audit;
   const proof =
-    `Audit: of ${number} such steps ε ≥ ${formatLowerBound(epsilonLowerBound)} at δ = ${formatUpperBound(delta)}, ` +
+    `Audit: ${steps.toLocaleString('en')} such steps have ε ≥ ${formatLowerBound(epsilonLowerBound)} at δ = ${formatUpperBound(delta)}, ` +
     `with ${formatLowerBound(100 * confidence, 6)} % confidence`;
-  const most = formatLowerBound(ceiling);
-  if (verdict === 'holds') return `${proof}; it could have proved up to ${most}, and so could have failed.`;
-  if (verdict === 'undecided') {
-    return `${proof}; not all of its canaries can decide about the ${formatUpperBound(audit.allowedEpsilon)} that is promised: there are too few.`;
+  if (verdict === 'holds') {
+    return `${proof}. That is no more than is promised; had the noise been half of it, or the clip norm twice as large, this audit would have found it.`;
   }
-  return (
-    `${proof}, more than the ${formatUpperBound(audit.allowedEpsilon)} that is promised, by ${faults[kind]}: ` +
-    'this training is not as private as it says.'
-  );
+  const promised = formatUpperBound(audit.allowedEpsilon);
+  if (verdict === 'undecided') {
+    return `${proof}. That is no more than the ${promised} that is promised, but this audit was too small to find every fault: with so few examples in its batches, even half of the noise might have passed.`;
+  }
+  return `${proof}. That is more than the ${promised} that is promised, by ${faults[kind]}: this training is not as private as it says.`;
 }
 
 const faults: Record<Finding['kind'], string> = {
   noise: 'canaries with a coordinate of their own',
   positions: 'canaries whose positions cancel',
-  sampling: 'draws that others can know',
+  pairs: 'canaries in batches of two',
+  repeats: 'noise that others can know',
+  sampling: 'draws that others can know, or that depend on each other',
 };
 
 /** A statement with what an audit found of it: a plan that was refuted is not private. */

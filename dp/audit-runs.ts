@@ -63,19 +63,31 @@ export function auditMembership(options: RunsAuditOptions): RunsAuditResult {
  * auditPoisoning({ runs: 200, poisons: 2, attack: ({ included }) => (included ? 1 : 0) }).epsilonLowerBound > 1.5 // true
  */
 export function auditPoisoning(options: RunsAuditOptions & { readonly poisons: number }): RunsAuditResult {
-  return auditRuns('auditPoisoning', options, options.poisons);
+  return auditRuns('auditPoisoning', options, options?.poisons);
 }
 
 function auditRuns(caller: string, options: RunsAuditOptions, groupSize: number): RunsAuditResult {
+  if (options === null || typeof options !== 'object') {
+    throw new GradshapeError(
+      'AUDIT_INVALID',
+      `${caller}: given ${String(options)}; expected options, { runs, attack }.`,
+    );
+  }
   const { runs, attack, allowedEpsilon, delta = 1e-5, confidence = 0.95 } = options;
   checkAuditDelta(delta);
   checkFraction(confidence, 'confidence');
   if (allowedEpsilon !== undefined) checkAllowedEpsilon(allowedEpsilon);
   const whole = (value: number, least: number): boolean => Number.isSafeInteger(value) && value >= least;
-  if (!whole(runs, 2) || !whole(groupSize, 1)) {
+  if (!whole(runs, 2)) {
     throw new GradshapeError(
       'AUDIT_INVALID',
-      `${caller}: ${runs} runs with ${groupSize} poisons; expected whole numbers from 2 and from 1.`,
+      `${caller}: runs is ${String(runs)}; expected a whole number from 2.`,
+    );
+  }
+  if (!whole(groupSize, 1)) {
+    throw new GradshapeError(
+      'AUDIT_INVALID',
+      `${caller}: poisons is ${String(groupSize)}; expected a whole number from 1.`,
     );
   }
   if (typeof attack !== 'function') {

@@ -217,6 +217,13 @@ class Training implements PrivateTraining {
   ) {
     const { model, params, optimizer, data, maxPhysicalBatch, strategy = 'ghost' } = options;
     checkPhysical(maxPhysicalBatch);
+    if (typeof (options.audit ?? false) !== 'boolean') {
+      const given = JSON.stringify(options.audit);
+      throw new GradshapeError(
+        'TRAIN_OPTIONS_INVALID',
+        `makePrivate: audit is ${given}; expected true or false.`,
+      );
+    }
     this.#options = { ...options, ...(options.previous && { previous: [...options.previous] }) };
     this.params = params;
     this.#seededPast = isSeeded(options.previous ?? []);

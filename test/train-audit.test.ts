@@ -17,7 +17,9 @@ test('--audit prints the lower bound beside ε', () => {
     cwd: temporary,
     encoding: 'utf8',
   });
-  const [line] = stderr.match(/^Audit: of 20 such steps ε ≥ [0-9.]+ at δ = 1e-5, with 95 % confidence.*$/m)!;
+  const [line] = stderr.match(
+    /^Audit: 20 such steps have ε ≥ [0-9.]+ at δ = 1e-5, with 95 % confidence.*$/m,
+  )!;
   const statement = JSON.parse(fs.readFileSync(path.join(temporary, 'out', 'statement.json'), 'utf8'));
   assert.is(statement.says.at(-1), line);
 });

@@ -21,11 +21,9 @@ export function auditVerdict(
 
 /** @throws GradshapeError EPSILON_OUT_OF_RANGE */
 export function checkAllowedEpsilon(epsilon: number): void {
-  if (epsilon >= 0) return;
-  throw new GradshapeError(
-    'EPSILON_OUT_OF_RANGE',
-    `allowedEpsilon must be a number ≥ 0; given: ${String(epsilon)}.`,
-  );
+  if (typeof epsilon === 'number' && epsilon >= 0) return;
+  const given = typeof epsilon === 'string' ? `'${epsilon}'` : String(epsilon);
+  throw new GradshapeError('EPSILON_OUT_OF_RANGE', `allowedEpsilon must be a number ≥ 0; given: ${given}.`);
 }
 
 function checkCounts(part: number, total: number, partName: string, totalName: string): void {
@@ -61,6 +59,13 @@ export function proportionUpperBound(successes: number, trials: number, alpha: n
   return 1 - proportionLowerBound(trials - successes, trials, alpha);
 }
 
+/** An upper bound on the probability of `seen` or more, or fewer, of N trials, that are right with probability p in the mean. */
+export function hoeffding(seen: number, trials: number, p: number): number {
+  const part = seen / trials;
+  const term = (a: number, b: number): number => (a === 0 ? 0 : a * Math.log(a / b));
+  return Math.exp(-trials * (term(part, p) + term(1 - part, 1 - p)));
+}
+
 /**
  * The exact (Clopper–Pearson 1934) confidence interval of a proportion.
  * @param confidence in (0, 1), default 0.95; each side is missed with probability (1 − confidence)/2
@@ -81,9 +86,9 @@ export function clopperPearson(
 }
 
 export function checkAuditDelta(delta: number): void {
-  if (!(delta >= 0 && delta < 1)) {
-    throw new GradshapeError('DELTA_OUT_OF_RANGE', `delta must be in [0, 1); given: ${delta}.`);
-  }
+  if (typeof delta === 'number' && delta >= 0 && delta < 1) return;
+  const given = typeof delta === 'string' ? `'${delta}'` : String(delta);
+  throw new GradshapeError('DELTA_OUT_OF_RANGE', `delta must be a number in [0, 1); given: ${given}.`);
 }
 
 export interface AttackCounts {
