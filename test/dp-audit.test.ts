@@ -40,6 +40,7 @@ import * as assert from 'uvu/assert';
 import { normalQuantile } from '../dist/dp/accounting/special-functions.js';
 import { claimOf, clipNorm, expectedBatchSize, faults, handMadeStep, repeatable } from './audit-sabotage.js';
 import { throwsCode } from './engine-helpers.js';
+import { lying } from './lying-rule.js';
 
 const engine = createEngineSync();
 const optimizer = () => sgd({ learningRate: 1 });
@@ -230,7 +231,7 @@ test('canaries: a clip norm that is not kept is caught', () => {
         ...{ params, optimizer: optimizer(), noiseMultiplier: 1, expectedBatchSize: 10 },
         strategy: 'materialize',
         // Says 1, clips to 3.
-        shaper: { ...flatClipping({ clipNorm: 3 }), bound: () => 1 },
+        shaper: lying(flatClipping({ clipNorm: 3 }), 1),
       }),
   });
   assert.is(verdict, 'violated');
@@ -353,7 +354,7 @@ test('plans: of all sizes of bounds, and rules that leave large gradients out', 
     if (shaper.name === 'normRejection') continue;
     assert.ok(audit.epsilonLowerBound > 0.1 * audit.allowedEpsilon, `${shaper}: ${audit.says}`);
     const bound = shaper.bound(0)! / 4;
-    const liar = privacyPlan({ ...rest, shaper: { ...shaper, bound: () => bound } });
+    const liar = privacyPlan({ ...rest, shaper: lying(shaper, bound) });
     const found = auditPlan(liar, { engine, strategy: 'materialize' });
     assert.is(found.verdict, 'violated', `${shaper}: ${found.says}`);
   }
@@ -361,7 +362,7 @@ test('plans: of all sizes of bounds, and rules that leave large gradients out', 
 
 test('plans: a rule that does not keep its bound is caught', () => {
   const { clipNorm: _, ...rest } = planOptions;
-  const plan = privacyPlan({ ...rest, shaper: { ...flatClipping({ clipNorm: 2 }), bound: () => 1 } });
+  const plan = privacyPlan({ ...rest, shaper: lying(flatClipping({ clipNorm: 2 }), 1) });
   const audit = auditPlan(plan, { engine, strategy: 'materialize' });
   assert.is(audit.verdict, 'violated');
   // With half the noise that it says, the plan gives this ε, which the bound is near to.
@@ -425,7 +426,7 @@ test('makePrivate audits its plan when asked to, and says so in the statement', 
   assert.is(audited.audit!.epsilonLowerBound > 0, true);
   throwsCode('TRAIN_OPTIONS_INVALID', () => train({ audit: 'no' as never }));
   // A rule that lies: what is stated is not private.
-  const liar = train({ audit: true, shaper: { ...flatClipping({ clipNorm: 3 }), bound: () => 1 } });
+  const liar = train({ audit: true, shaper: lying(flatClipping({ clipNorm: 3 }), 1) });
   assert.is(liar.audit!.verdict, 'violated');
   assert.is(liar.statement(1e-5).private, false);
   assert.match(liar.statement(1e-5).says.at(-1)!, /not as private as it says/);
