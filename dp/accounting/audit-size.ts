@@ -12,7 +12,7 @@ function perfectGuesses(mu: number, confidence: number): number {
 
 /** Also enough to tell μ from 2 μ nearly always, where the standard error of its estimate is about 1.8/√n. */
 export function observationsNeeded(mu: number, confidence: number): number {
-  return Math.max(600, (16 / mu) ** 2, perfectGuesses(mu, confidence));
+  return Math.max(800, (18 / mu) ** 2, perfectGuesses(mu, confidence));
 }
 
 /** The same where each takes a step of its own: as many as there is time for. */
