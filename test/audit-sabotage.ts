@@ -298,7 +298,7 @@ export const faults: readonly Fault[] = [
   },
   {
     name: 'draws from a known seed',
-    share: 0.8,
+    share: 0.7,
     runs: 4,
     sampledOnly: true,
     audit: drawnBy(({ engine, rate }, count) =>
