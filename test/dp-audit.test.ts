@@ -161,24 +161,6 @@ test('canaries: the bound is above the truth as seldom as it says, and near it',
   }
 });
 
-// Fewer runs with steps that are made by hand, which take long: bench/audit-power.ts has all of them.
-for (const { name, share, sampledOnly = false, runs: runsOfEach = 20, audit } of faults) {
-  test(`power: ${name}`, () => {
-    for (const rate of sampledOnly ? [0.1] : [1, 0.1]) {
-      for (const sigma of [0.6, 1, 2]) {
-        let found = 0;
-        for (let seed = 0; seed < runsOfEach; seed++) {
-          const fresh = repeatable(seed);
-          const options = audit({ engine, rate, sigma, strategy: 'materialize', fresh });
-          if (auditCanaries({ engine, seed, canaries: 2500, ...options }).verdict === 'violated') found++;
-        }
-        const right = name.startsWith('honest') ? found <= share * runsOfEach : found >= share * runsOfEach;
-        assert.ok(right, `q = ${rate}, σ = ${sigma}: ${found} of ${runsOfEach}`);
-      }
-    }
-  });
-}
-
 test('canaries: our own steps hold, by each strategy', () => {
   for (const strategy of ['ghost', 'materialize', 'loop'] as const) {
     for (const noise of [repeatable(3).noise, secureNoise]) {
