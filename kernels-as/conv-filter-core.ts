@@ -2,7 +2,7 @@
 import { Geometry } from './conv-core';
 import { addDepthwiseGradient, isDepthwise } from './conv-depthwise';
 import {
-  ADD, CONTINUE, EDGE_BYTES, KC, MC, MR, NC, PACKED_A_BYTES, PACKED_B_BYTES, multiplyPacked, packB,
+  ADD, CONTINUE, EDGE_BYTES, KC, MC, MR, NC, PACKED_A_BYTES, PACKED_B_BYTES, addPacked, multiplyPacked, packB,
 } from './gemm-core';
 
 export function filterGradientBytes(): i32 {
@@ -160,10 +160,9 @@ function addProducts(
         for (let row = 0; row < rows; row += MC) {
           const count = min(MC, rows - row);
           packPatches(scratch, x, g, group, row, count, at, end);
-          multiplyPacked(
-            out + <usize>row * ld + column, ld, count, width, end - at, scratch, packedB,
-            at > from && accumulate != ADD ? CONTINUE : accumulate, 0, 0, edge, factor,
-          );
+          const target = out + <usize>row * ld + column;
+          if (accumulate == ADD) addPacked(target, ld, count, width, end - at, scratch, packedB, edge, factor);
+          else multiplyPacked(target, ld, count, width, end - at, scratch, packedB, at > from ? CONTINUE : accumulate, 0, 0, edge);
         }
       }
     }

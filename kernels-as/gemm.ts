@@ -3,7 +3,7 @@
 // calls. The exception is C with few columns (n ≤ 11 but 8, A not transposed), where four lanes share the sum
 // over k.
 import {
-  ADD, EDGE_BYTES, KC, MC, NC, PACKED_A_BYTES, PACKED_B_BYTES, multiplyPacked, packA, packB, tile,
+  ADD, EDGE_BYTES, KC, MC, NC, PACKED_A_BYTES, PACKED_B_BYTES, addPacked, multiplyPacked, packA, packB, tile,
 } from './gemm-core';
 import { multiplyColumns, multiplyStreamed } from './gemm-narrow';
 
@@ -96,7 +96,7 @@ export function gemm(
         packA(scratch, firstA, aStride, rows, steps, transA);
         multiplyPacked(
           c + <usize>i * cStride + ((<usize>j) << 2), cStride, rows, columns, steps, scratch, packedB,
-          p > 0 ? 1 : accumulate, last && bias ? bias + ((<usize>j) << 2) : 0, last ? activation : 0, edge, 1,
+          p > 0 ? 1 : accumulate, last && bias ? bias + ((<usize>j) << 2) : 0, last ? activation : 0, edge,
         );
       }
     }
@@ -137,7 +137,7 @@ export function addProduct(
       const rows = min(MC, m - i);
       packA(scratch, a + ((<usize>i) << 2), lda, rows, k, 1);
       const to = c + <usize>i * ldc + ((<usize>j) << 2);
-      multiplyPacked(to, ldc, rows, columns, k, scratch, packedB, ADD, 0, 0, edge, factor);
+      addPacked(to, ldc, rows, columns, k, scratch, packedB, edge, factor);
     }
   }
 }
