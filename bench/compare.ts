@@ -1,5 +1,6 @@
 // How much slower or faster than another checkout: the same steps by both builds in turn, in one process, so that a slow moment
-// of the machine falls on both.
+// of the machine falls on both. Where an engine's memory lies moves large batches by up to 20 %, so that each round has new
+// engines, and every other one makes the other build's first.
 //
 //   node bench/compare.js --with ../before [--only W1] [--kernels relaxed]
 import path from 'node:path';
@@ -10,6 +11,8 @@ import { terminalTable } from '../experiments/report/table.js';
 import { median } from './measure.js';
 
 type Library = typeof here;
+
+const rounds = 6;
 
 interface Workload {
   readonly name: string;
@@ -93,8 +96,24 @@ function stepOf(library: Library, workload: Workload, kernels: 'base' | 'relaxed
   };
 }
 
+/** The median milliseconds of a step by each build. */
+function inTurn(workload: Workload, ownFirst: boolean): { own: number; other: number } {
+  const steps = new Map<'own' | 'other', () => void>();
+  for (const which of ownFirst ? (['own', 'other'] as const) : (['other', 'own'] as const))
+    steps.set(which, stepOf(which === 'own' ? here : there, workload, kernels));
+  const times: { own: number[]; other: number[] } = { own: [], other: [] };
+  for (let i = 0; i < workload.steps; i++) {
+    for (const which of i % 2 === 0 ? (['own', 'other'] as const) : (['other', 'own'] as const)) {
+      const start = performance.now();
+      steps.get(which)!();
+      if (i >= workload.steps / 10) times[which].push(performance.now() - start);
+    }
+  }
+  return { own: median(times.own), other: median(times.other) };
+}
+
 const program = new Command('node bench/compare.js')
-  .description('Milliseconds a DP step, of this build and of another checkout’s, taken in turn.')
+  .description('Milliseconds a DP step, of this build and of another checkout’s, taken in turn: medians.')
   .requiredOption('--with <folder>', 'the other checkout, built')
   .option('--only <pattern>', 'only workloads whose name matches this regular expression', '')
   .addOption(new Option('--kernels <build>').choices(['base', 'relaxed']).default('base'))
@@ -109,20 +128,20 @@ const there: Library = await import(pathToFileURL(path.resolve(folder, 'dist/ind
 const rows = workloads
   .filter(({ name }) => new RegExp(only).test(name))
   .map((workload) => {
-    const [own, other] = [stepOf(here, workload, kernels), stepOf(there, workload, kernels)];
-    const times: { own: number[]; other: number[] } = { own: [], other: [] };
-    for (let i = 0; i < workload.steps; i++) {
-      for (const which of i % 2 === 0 ? (['own', 'other'] as const) : (['other', 'own'] as const)) {
-        const start = performance.now();
-        (which === 'own' ? own : other)();
-        if (i >= workload.steps / 10) times[which].push(performance.now() - start);
-      }
-    }
-    const [mine, theirs] = [median(times.own), median(times.other)];
-    return {
-      cells: [workload.name, theirs.toPrecision(4), mine.toPrecision(4), (mine / theirs).toFixed(3)],
-    };
+    const medians = Array.from({ length: rounds }, (_, round) => inTurn(workload, round % 2 === 0));
+    const ratios = medians.map(({ own, other }) => own / other).sort((a, b) => a - b);
+    const cells = [
+      median(medians.map(({ other }) => other)).toPrecision(4),
+      median(medians.map(({ own }) => own)).toPrecision(4),
+      median(ratios).toFixed(3),
+      `${ratios[0]!.toFixed(3)} to ${ratios.at(-1)!.toFixed(3)}`,
+    ];
+    return { cells: [workload.name, ...cells] };
   });
 console.log(
-  terminalTable({ title: '', columns: ['step', `${folder}, ms`, 'this build, ms', 'ratio'], rows }),
+  terminalTable({
+    title: '',
+    columns: ['step', `${folder}, ms`, 'this build, ms', 'ratio', `of ${rounds} rounds`],
+    rows,
+  }),
 );
