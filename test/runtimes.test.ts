@@ -123,6 +123,12 @@ for (const [name, command, ...args] of commands) {
   });
 }
 
+test('with the relaxed kernels, too, the private sum moves by at most C', async () => {
+  const cases = ['--cases', '400', '--million', '0', '--seed', '3'];
+  const printed = await run(join(bin, 'node'), join(root, 'test/sensitivity-cases.js'), ...cases);
+  assert.match(printed, /^400 cases by base and relaxed kernels, 0 failed/);
+});
+
 /** The port of the socket, once workerd listens. */
 async function listening(events: Readable): Promise<number> {
   for await (const line of createInterface(events)) {
