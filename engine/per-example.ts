@@ -128,6 +128,8 @@ class RuledGradients implements SliceableGradients {
   private discarded: readonly number[] = [];
   /** Whether all of those are known and discarded. */
   private allFinite = false;
+  /** Uses without what was discarded: made once, however many groups are summed. */
+  private readonly cleaned = new Map<RuledUse, Use>();
 
   constructor(
     private readonly params: Parameters,
@@ -338,6 +340,7 @@ class RuledGradients implements SliceableGradients {
   private discard(examples: readonly number[]): void {
     if (examples.length === 0) return;
     this.discarded = examples;
+    this.cleaned.clear();
     // A weight of 0 times NaN is NaN: the numbers themselves must go.
     if (this.whole !== null) this.clearDiscarded(this.whole);
     for (const held of this.held) if (held.kind === 'rows') this.clearDiscarded(held.rows);
@@ -354,18 +357,25 @@ class RuledGradients implements SliceableGradients {
   }
 
   /** A use without what was discarded. Its inputs are copied: they may be the caller's own batch. */
-  private useOf({ use }: RuledUse): Use {
-    if (this.discarded.length === 0) return use;
-    const inputs = use.inputs.map((input) => {
-      if (input.examples === null) return input;
-      const copy = this.engine.allocate(input.shape, input.dtype, 'discardNonFinite');
-      const end = input.address + input.size * bytesPerElement(input.dtype);
-      new Uint8Array(this.engine.memory.wasm.buffer).copyWithin(copy.address, input.address, end);
-      copy.examples = input.examples;
-      this.clearDiscarded(copy);
-      return copy;
-    });
-    return { ...use, inputs };
+  private useOf(ruled: RuledUse): Use {
+    if (this.discarded.length === 0) return ruled.use;
+    const known = this.cleaned.get(ruled);
+    if (known?.inputs.every(({ owner }) => owner.alive)) return known;
+    const inputs = ruled.use.inputs.map((input) =>
+      input.examples === null ? input : this.cleanedCopy(input),
+    );
+    const use = { ...ruled.use, inputs };
+    this.cleaned.set(ruled, use);
+    return use;
+  }
+
+  private cleanedCopy(input: Tensor): Tensor {
+    const copy = this.engine.allocate(input.shape, input.dtype, 'discardNonFinite');
+    const end = input.address + input.size * bytesPerElement(input.dtype);
+    new Uint8Array(this.engine.memory.wasm.buffer).copyWithin(copy.address, input.address, end);
+    copy.examples = input.examples;
+    this.clearDiscarded(copy);
+    return copy;
   }
 }
 

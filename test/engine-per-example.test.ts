@@ -707,6 +707,30 @@ test('a gradient that is not finite is discarded: sums are those without it, and
   params.free();
 });
 
+test('what was not finite is left out by one copy of the batch, however many groups are summed', () => {
+  const own = createEngineSync();
+  const count = 20_000;
+  const x = Float32Array.from({ length: count * 50 }, (_, i) => Math.sin(i));
+  x.fill(3e38, 0, 50);
+  const data = own.dataset({ x, y: Int32Array.from({ length: count }, (_, i) => i % 2), shape: [50] });
+  const params = new Parameters(own, [
+    { name: 'w', shape: [50, 2] },
+    { name: 'b', shape: [2] },
+  ]);
+  params.load(Float32Array.from({ length: params.size }, (_, i) => Math.cos(i)));
+  own.scope(() => {
+    const batch = data.batch(Int32Array.from({ length: count }, (_, i) => i));
+    const g = perExample((p, b) => crossEntropy(denseLayer(b.x, p.get('w'), p.get('b')), b.y), params, batch);
+    g.norms();
+    const before = own.memory.bytesInUse;
+    g.discardNonFinite();
+    const [sum] = g.weightedSums([null]);
+    assert.ok(host(sum!).every(Number.isFinite));
+    const copies = (own.memory.bytesInUse - before) / (count * 52 * 4);
+    assert.ok(copies < 3, `${copies} times the batch, for ${count / 256} groups`);
+  });
+});
+
 test('weightedSums: rows of weights in any form, and into tensors that fit', () => {
   const { params, data } = small();
   const loss: Loss = (p, { x, y }) => crossEntropy(denseLayer(x, p.get('w'), p.get('b')), y);
