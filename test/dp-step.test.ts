@@ -16,7 +16,7 @@ import {
 import { adam, type Optimizer, sgd } from 'gradshape/nn';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { throwsCode } from './engine-helpers.js';
+import { softmaxRegression, throwsCode } from './engine-helpers.js';
 
 type Loss = BatchLoss<{ x: Tensor; y: Tensor }>;
 
@@ -29,14 +29,7 @@ const x = Float32Array.from({ length: n * d }, (_, i) => Math.sin(i * i + 1) * 2
 const y = Int32Array.from({ length: n }, (_, i) => (i * 7) % c);
 const data = engine.dataset({ x, y, shape: [d] });
 
-function regression(): Parameters {
-  const params = new Parameters(engine, [
-    { name: 'w', shape: [d, c] },
-    { name: 'b', shape: [c] },
-  ]);
-  params.load(Float32Array.from({ length: params.size }, (_, i) => Math.cos(3 * i) / 2));
-  return params;
-}
+const regression = (): Parameters => softmaxRegression(engine, d, c);
 
 /** Softmax regression's gradient for one example, by its closed form. */
 function gradient(p: Float64Array, i: number): Float64Array {
